@@ -1,0 +1,37 @@
+"""An event bus for fleets of machines: fire events, listen to them, and lose none.
+
+>>> import bus
+>>> with bus.connect("master") as events:        # doctest: +SKIP
+...     events.fire("myco/deploy/done", {"version": "1.2"})
+...     for event in events.listen("salt/job/*/ret/*", since="1h"):
+...         print(event.seq, event.tag, event.payload)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bus.native import AsyncConnection, Connection, aconnect, connect
+    from bus.record import Event
+
+__version__ = "0.1.0"
+
+__all__ = ["AsyncConnection", "Connection", "Event", "__version__", "aconnect", "connect"]
+
+_LAZY = {
+    "AsyncConnection": "bus.native",
+    "Connection": "bus.native",
+    "Event": "bus.record",
+    "aconnect": "bus.native",
+    "connect": "bus.native",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: ``import bus`` alone costs next to nothing."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'bus' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LAZY[name]), name)

@@ -1,0 +1,1 @@
+"""The event sockets of a bus: taking events, keeping them, publishing them."""

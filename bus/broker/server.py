@@ -1,0 +1,390 @@
+"""The event sockets: a ROUTER that takes events and calls, an XPUB that publishes.
+
+An object without a loop of its own: the master's bus process and the minion's daemon poll its
+sockets among theirs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import zmq
+
+from bus import frames, wire
+from bus.broker.limits import Limits, Listeners, QueueBound, Rates
+from bus.complaints import Complaints
+from bus.errors import BusError, DataError, JournalError, TooLargeError, WireError
+from bus.frames import Call, Fire
+from bus.lock import DirectoryLock
+from bus.rpc import Methods, answer
+from bus.sockets import bind, close_bound, send_pair, send_parts
+from bus.store import Kept, Store
+
+MAX_MESSAGES_PER_TURN = 1000
+MAX_BYTES_PER_TURN = 4 << 20
+"""One turn is one transaction: large enough to share its cost, small enough to stay prompt."""
+
+MAX_FAILED = 1000
+"""Held fires that failed and are remembered, should their producer ask again."""
+
+COUNTERS = (
+    "fired",
+    "published",
+    "repeated",
+    "out_of_order",
+    "refused",
+    "too_large",
+    "malformed",
+    "held_back",
+    "too_fast",
+    "refused_listeners",
+    "failed_calls",
+)
+"""What the status always has, at least as zero."""
+
+_SUBSCRIPTIONS = (b"\x00", b"\x01")
+"""What begins a message of a listener: it no longer wants a prefix, or wants it."""
+
+Done = Callable[[BusError | None], None]
+EventHook = Callable[[str, bytes, Done], bool]
+"""Told of each event; when it returns True, the acknowledgement waits until it calls ``done``."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A fire of this turn and the client to answer."""
+
+    client: bytes
+    fire: Fire
+
+
+class EventSockets:
+    """The two event sockets of one bus.
+
+    Args:
+        pull: the address of the ROUTER.
+        pub: the address of the XPUB.
+        store: numbers the events and keeps them.
+        methods: what clients may call, by name, besides ``ping`` and ``status``.
+        on_event: told of each event before it is acknowledged.
+        limits: what a sender and a listener may cost.
+
+    Raises:
+        AlreadyRunningError: another server has these sockets.
+        BusError: an address cannot be bound.
+    """
+
+    def __init__(
+        self,
+        *,
+        pull: str,
+        pub: str,
+        store: Store,
+        methods: Methods | None = None,
+        on_event: EventHook | None = None,
+        limits: Limits | None = None,
+        context: zmq.Context[zmq.Socket[bytes]] | None = None,
+    ) -> None:
+        context = context or zmq.Context.instance()
+        self._complaints = Complaints()
+        self.counters: Counter[str] = self._complaints.counters
+        self._store = store
+        self._on_event = on_event
+        self._held: dict[tuple[bytes, int], _Countdown] = {}
+        self._failed: OrderedDict[tuple[bytes, int], BusError] = OrderedDict()
+        limits = limits or Limits()
+        self._max_event_size = limits.max_event_size
+        self._rates = Rates(limits.fire_rate, time.monotonic) if limits.fire_rate else None
+        self._listeners = Listeners(limits.max_listeners)
+        self._queue_bound = QueueBound(limits.listener_queue, limits.listener_queue_size)
+        self._methods: dict[str, Callable[[dict[str, Any]], Any]] = {
+            "ping": lambda _: True,
+            "status": lambda _: self.status(),
+            **(methods or {}),
+        }
+        self._lock = DirectoryLock.for_address(pull)
+        self._bound: dict[zmq.Socket[bytes], str] = {}
+        self._pull = context.socket(zmq.ROUTER)
+        self._pub = context.socket(zmq.XPUB)
+        self._pull.set(zmq.MAXMSGSIZE, _room_for_fires(limits.max_event_size))
+        self._pull.set(zmq.RCVHWM, MAX_MESSAGES_PER_TURN * 2)
+        self._pub.set(zmq.SNDHWM, limits.listener_queue)
+        self._pub.set(zmq.MAXMSGSIZE, 4096)
+        try:
+            for socket, address in ((self._pull, pull), (self._pub, pub)):
+                bind(socket, address)
+                self._bound[socket] = address
+        except BusError:
+            self.close()
+            raise
+
+    @property
+    def sockets(self) -> Sequence[zmq.Socket[bytes]]:
+        """The sockets to poll for input."""
+        return (self._pull, self._pub)
+
+    def handle(self, socket: zmq.Socket[bytes]) -> None:
+        """Take what waits on one of the sockets."""
+        if socket is self._pull:
+            self._take_requests()
+        else:
+            self._take_subscriptions()
+
+    def publish(self, tag: str, data: Mapping[str, Any]) -> int:
+        """Put an event of the server's own onto the bus and return its number.
+
+        Raises:
+            BusError: the event cannot go onto a bus, or the store did not take it.
+        """
+        event = wire.pack_event(tag, data, self._max_event_size)
+        fire = Fire(b"", 0, 0, [event])
+        (kept,) = self._store.append([fire])
+        self._publish(fire, kept)
+        return kept.first_seq
+
+    def status(self) -> dict[str, Any]:
+        """Return the counters and where the numbering stands, see docs/reference/status.md."""
+        return {
+            "bus_id": self._store.bus_id,
+            "last_seq": self._store.last_seq,
+            "listeners": len(self._listeners),
+            "listener_queue": self._queue_bound.length,
+            "held": len(self._held),
+            "journal": self._store.status(),
+            "counters": {**dict.fromkeys(COUNTERS, 0), **self.counters},
+        }
+
+    def close(self) -> None:
+        """Close the sockets and let another server have them."""
+        for socket, address in self._bound.items():
+            close_bound(socket, address)
+        self._bound.clear()
+        self._pull.close(linger=0)
+        self._pub.close(linger=0)
+        self._lock.release()
+
+    # -- requests -------------------------------------------------------------------------
+
+    def _take_requests(self) -> None:
+        waiting: list[_Waiting] = []
+        size = 0
+        for _ in range(MAX_MESSAGES_PER_TURN):
+            try:
+                client, *rest = self._pull.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            self._take_request(client, rest, waiting)
+            size += sum(map(len, rest))
+            if size > MAX_BYTES_PER_TURN:
+                break
+        if waiting:
+            self._bound_queues(sum(len(item.fire.events) for item in waiting), size)
+            self._keep(waiting)
+
+    def _bound_queues(self, events: int, size: int) -> None:
+        """Let fewer events wait for a slow listener when they are large, see `QueueBound`."""
+        if self._queue_bound.note(events, size):
+            # It holds for the listeners that are there already as well (libzmq from 4.2 on).
+            self._pub.set(zmq.SNDHWM, self._queue_bound.length)
+
+    def _take_request(self, client: bytes, rest: list[bytes], waiting: list[_Waiting]) -> None:
+        if self._rates and self._is_too_fast(self._rates, client, rest):
+            return
+        try:
+            request = frames.parse_request(rest)
+        except WireError as error:
+            self._complaints.add("malformed", f"refused a malformed request: {error}")
+            self._refuse_malformed(client, rest, error)
+            return
+        if isinstance(request, Call):
+            self._send(client, answer(self._methods, request, self._complaints))
+        elif self._fits(client, request):
+            if self._rates:
+                self._rates.charge(frames.sender(client, rest), len(request.events))
+            waiting.append(_Waiting(client, request))
+
+    def _refuse_malformed(self, client: bytes, rest: list[bytes], error: WireError) -> None:
+        """Tell a client of ours that its fire was no good; anybody else gets no answer."""
+        parts = frames.refused_unread(rest, DataError(str(error)))
+        if parts:
+            self._send(client, parts)
+
+    def _is_too_fast(self, rates: Rates, client: bytes, rest: list[bytes]) -> bool:
+        """Turn a fire away unread if its sender has to wait; a call is never one."""
+        if len(rest) > 2 or not (error := rates.refusal(frames.sender(client, rest))):
+            return False
+        parts = frames.slower_unread(rest, error)
+        if parts:
+            self.counters["held_back"] += 1
+            self._send(client, parts)
+        else:
+            self._complaints.add("too_fast", f"an event that asks for no answer is lost: {error}")
+        return True
+
+    def _fits(self, client: bytes, fire: Fire) -> bool:
+        longest = max(map(len, fire.events))
+        if longest <= self._max_event_size:
+            return True
+        self.counters["too_large"] += 1
+        error = TooLargeError(
+            f"an event of {longest} bytes; the option max_event_size allows {self._max_event_size}"
+        )
+        self._answer_fire(client, fire, error)
+        return False
+
+    def _keep(self, waiting: list[_Waiting]) -> None:
+        self.counters["fired"] += sum(len(item.fire.events) for item in waiting)
+        try:
+            kept = self._store.append([item.fire for item in waiting])
+        except JournalError as error:
+            self._refuse_all(waiting, error)
+            return
+        # All are published before any hook runs: what a hook publishes has a higher number.
+        # And before any is acknowledged: who fires and then listens does not hear his own event.
+        for item, result in zip(waiting, kept, strict=True):
+            if result.fresh:
+                self._publish(item.fire, result)
+        for item, result in zip(waiting, kept, strict=True):
+            self._finish(item, result)
+
+    def _refuse_all(self, waiting: list[_Waiting], error: JournalError) -> None:
+        self._complaints.add("refused", str(error), len(waiting), level=logging.ERROR)
+        for item in waiting:
+            self._answer_fire(item.client, item.fire, error)
+
+    def _finish(self, item: _Waiting, kept: Kept) -> None:
+        if kept.missing is not None:
+            self.counters["out_of_order"] += 1
+            self._send(item.client, frames.again(item.fire.producer, kept.missing))
+            return
+        if not kept.fresh:
+            self._repeat(item, kept)
+        elif not self._deferred(item, kept):
+            self._acknowledge(item.client, item.fire, kept.first_seq)
+
+    def _repeat(self, item: _Waiting, kept: Kept) -> None:
+        """Answer a fire that came before as it was answered then, or will be."""
+        self.counters["repeated"] += 1
+        key = (item.fire.producer, item.fire.number)
+        if key in self._held:
+            self._held[key].client = item.client
+        elif key in self._failed:
+            self._answer_fire(item.client, item.fire, self._failed[key])
+        else:
+            self._acknowledge(item.client, item.fire, kept.first_seq)
+
+    def _publish(self, fire: Fire, kept: Kept) -> None:
+        pub, pack = self._pub, frames.pack_seq
+        for seq, event in enumerate(fire.events, kept.first_seq):
+            send_pair(pub, event, pack(seq))
+        self.counters["published"] += len(fire.events)
+
+    def _deferred(self, item: _Waiting, kept: Kept) -> bool:
+        """Tell the hook; return whether the acknowledgement waits for it."""
+        hook = self._on_event
+        if hook is None:
+            return False
+        countdown = _Countdown(self, item, kept)
+        for event in item.fire.events:
+            tag, _ = wire.split_event(event)
+            if hook(tag, event, countdown.done):
+                countdown.awaited += 1
+        if countdown.awaited and item.fire.producer:
+            self._held[item.fire.producer, item.fire.number] = countdown
+        return countdown.started()
+
+    def answer_later(self, client: bytes, fire: Fire, seq: int, error: BusError | None) -> None:
+        """Answer a fire whose acknowledgement had to wait."""
+        key = (fire.producer, fire.number)
+        self._held.pop(key, None)
+        if error:
+            self._remember_failed(key, error)
+            self._answer_fire(client, fire, error)
+        else:
+            self._acknowledge(client, fire, seq)
+
+    def _remember_failed(self, key: tuple[bytes, int], error: BusError) -> None:
+        self._failed[key] = error
+        if len(self._failed) > MAX_FAILED:
+            self._failed.popitem(last=False)
+
+    def _acknowledge(self, client: bytes, fire: Fire, first_seq: int) -> None:
+        if fire.producer:
+            count = len(fire.events)
+            self._send(client, frames.acknowledged(fire.producer, fire.number, first_seq, count))
+
+    def _answer_fire(self, client: bytes, fire: Fire, error: BusError) -> None:
+        if fire.producer:
+            self._send(client, frames.refused(fire.producer, fire.number, error))
+
+    def _send(self, client: bytes, parts: list[bytes]) -> None:
+        """Send an answer; a client that does not read its answers loses them, and asks again."""
+        with contextlib.suppress(zmq.ZMQError):
+            send_parts(self._pull, (client, *parts))
+
+    # -- subscriptions --------------------------------------------------------------------
+
+    def _take_subscriptions(self) -> None:
+        sync, gone = b"\x01" + frames.SYNC, b"\x00" + frames.SYNC
+        for _ in range(MAX_MESSAGES_PER_TURN):
+            try:
+                message = self._pub.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            if message.startswith(sync):
+                self._say_where(message[1:])
+            elif message.startswith(gone):
+                self._listeners.leave(message[1:])
+            elif message[:1] not in _SUBSCRIPTIONS:
+                self._complaints.add("malformed", "refused a message on the socket of listeners")
+
+    def _say_where(self, topic: bytes) -> None:
+        """Tell a listener from which number on its subscriptions are in force."""
+        where = (topic, self._store.last_seq, self._store.bus_id)
+        refusal = self._listeners.join(topic)
+        if refusal:
+            self._complaints.add("refused_listeners", f"refused a listener: {refusal}")
+            send_pair(self._pub, *frames.no_mark(*where, refusal))
+        else:
+            send_pair(self._pub, *frames.mark(*where))
+
+
+class _Countdown:
+    """Acknowledges a fire once the hook has said ``done`` for each event that it holds back."""
+
+    def __init__(self, sockets: EventSockets, item: _Waiting, kept: Kept) -> None:
+        self._sockets = sockets
+        self.client = item.client
+        self._fire = item.fire
+        self._seq = kept.first_seq
+        self._error: BusError | None = None
+        self._told = 0
+        self._deferring = False
+        self.awaited = 0
+
+    def done(self, error: BusError | None) -> None:
+        self._told += 1
+        self._error = self._error or error
+        if self._deferring and self._told == self.awaited:
+            self._sockets.answer_later(self.client, self._fire, self._seq, self._error)
+
+    def started(self) -> bool:
+        """Return True if an answer will be sent by `done`, now or later."""
+        if not self.awaited:
+            return False
+        self._deferring = True
+        if self._told == self.awaited:
+            self._told -= 1
+            self.done(None)
+        return True
+
+
+def _room_for_fires(max_event_size: int) -> int:
+    """Return the limit of a message: the publisher's largest batch, or one largest event."""
+    return max(max_event_size, MAX_BYTES_PER_TURN) + 65_536

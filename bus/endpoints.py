@@ -1,0 +1,76 @@
+"""Where the sockets of a master and a minion are: files in ``sock_dir``, or loopback ports.
+
+The address of a port also says where its key is, see `bus.localkey`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bus import localkey
+from bus.config.options import MASTER, MINION, options_of
+from bus.errors import ConfigError
+
+LOOPBACK = "127.0.0.1"
+_IPC = "ipc://"
+
+
+def master_pub(opts: Mapping[str, Any]) -> str:
+    """Return the address where the master's events come out."""
+    return _address(opts, MASTER, "master_event_pub.ipc", "tcp_pub_port")
+
+
+def master_pull(opts: Mapping[str, Any]) -> str:
+    """Return the address where the master's bus takes events and questions."""
+    return _address(opts, MASTER, "master_event_pull.ipc", "tcp_pull_port")
+
+
+def master_link(opts: Mapping[str, Any]) -> str:
+    """Return the address where the link server takes questions about keys and jobs."""
+    return _address(opts, MASTER, "master_link.ipc", "tcp_link_port")
+
+
+def master_reactor(opts: Mapping[str, Any]) -> str:
+    """Return the address where the reactor takes questions."""
+    return _address(opts, MASTER, "master_reactor.ipc", "tcp_reactor_port")
+
+
+def minion_pub(opts: Mapping[str, Any]) -> str:
+    """Return the address where the minion's events come out."""
+    return _address(opts, MINION, "minion_event_{}_pub.ipc", "tcp_pub_port")
+
+
+def minion_pull(opts: Mapping[str, Any]) -> str:
+    """Return the address where the minion's bus takes events and questions."""
+    return _address(opts, MINION, "minion_event_{}_pull.ipc", "tcp_pull_port")
+
+
+def socket_path(address: str) -> Path | None:
+    """Return the socket file of an address; ``None`` if it is no ``ipc://`` address."""
+    return Path(address.removeprefix(_IPC)) if address.startswith(_IPC) else None
+
+
+def _address(opts: Mapping[str, Any], role: str, file_name: str, port_option: str) -> str:
+    if opts.get("ipc_mode", "ipc") == "tcp":
+        port = opts.get(port_option) or options_of(role)[port_option].default
+        return localkey.with_key(f"tcp://{LOOPBACK}:{port}", _need(opts, "sock_dir", role))
+    name = file_name.format(_short_hash(_need(opts, "id", role))) if role == MINION else file_name
+    return f"{_IPC}{Path(_need(opts, 'sock_dir', role)).absolute() / name}"
+
+
+def _need(opts: Mapping[str, Any], name: str, role: str) -> str:
+    value = opts.get(name)
+    if not value:
+        raise ConfigError(
+            f"the option {name} is missing: read the options with bus.config.{role}_config()"
+        )
+    return str(value)
+
+
+def _short_hash(minion_id: str) -> str:
+    """The first 10 hex digits of the id's SHA-256, as Salt names a minion's sockets."""
+    import hashlib  # only a minion needs it, and `reactor fire` starts fast
+
+    return hashlib.sha256(minion_id.encode()).hexdigest()[:10]

@@ -1,0 +1,206 @@
+"""The events of a bus in order, from any point on: live ones, and from the journal the rest."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+
+from bus.errors import BusError
+from bus.journal import JournalReader
+from bus.listener import Heard, Listener
+from bus.sockets import Socket
+
+log = logging.getLogger(__name__)
+
+PAGE = 1000
+"""Events read from the journal, or taken from the socket, at once."""
+
+LOOK_AFTER = 0.1
+"""Seconds between two looks at the journal's end while nothing is heard: what was lost last shows
+no gap, since nothing comes after it."""
+
+MAX_GAPS = 1000
+"""Gaps that are remembered; the oldest is forgotten first."""
+
+Numbered = tuple[int, bytes]
+"""A sequence number and an event as it goes over the wire."""
+
+Gap = tuple[int, int]
+"""The numbers of the first and the last event that were lost together."""
+
+OnGap = Callable[[int, int], None]
+"""Told the first and the last number of what was lost."""
+
+
+class Feed:
+    """Hears everything that a bus publishes and fills each gap in the numbers.
+
+    Args:
+        listener: hears what is new. With a journal it has to hear all tags: a gap in the
+            numbers is then exactly what was lost.
+        journal: where older and lost events are; None for a live feed of what comes.
+        timeout: seconds to wait for the bus.
+        hears_all: the listener of a live feed hears all tags, so that gaps are known.
+        on_gap: told of each gap.
+
+    Attributes:
+        after: the number of the last event that was given out, or is not wanted.
+        lost: how many events could not be had again.
+        gaps: their numbers, the newest `MAX_GAPS` ranges.
+
+    Raises:
+        NotRunningError: no bus answers; the listener is closed then.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        journal: JournalReader | None = None,
+        timeout: float = 1.0,
+        *,
+        hears_all: bool = False,
+        on_gap: OnGap | None = None,
+    ) -> None:
+        self._listener = listener
+        self._journal = journal
+        self._hears_all = hears_all
+        self._on_gap = on_gap
+        self._ready: deque[Numbered] = deque()
+        self.lost = 0
+        self.gaps: deque[Gap] = deque(maxlen=MAX_GAPS)
+        try:
+            self.after = self._upto = listener.wait_ready(timeout)
+        except BusError:
+            self.close()
+            raise
+        self._last = self.after
+        self._bus_id = listener.bus_id
+        self._looked_at = time.monotonic()
+
+    @property
+    def socket(self) -> Socket:
+        """What to poll; see also `behind`."""
+        return self._listener.socket
+
+    @property
+    def bus_id(self) -> str:
+        """Which numbering the events have."""
+        return self._listener.bus_id
+
+    @property
+    def upto(self) -> int:
+        """The number of the newest event that is known of."""
+        return max(self._upto, self._last)
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is more to take without waiting for the socket."""
+        return bool(self._ready) or self._is_lagging()
+
+    def start_after(self, seq: int) -> None:
+        """Begin with the event after ``seq``."""
+        self.after = self._last = seq
+        self._ready.clear()
+
+    def take(self, limit: int = PAGE) -> list[Numbered]:
+        """Return the next events, at most ``limit``, without waiting.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        if not self._ready:
+            self._fill()
+        batch = list(islice(self._ready, limit))
+        for _ in batch:
+            self._ready.popleft()
+        if batch:
+            self.after = batch[-1][0]
+        return batch
+
+    def close(self) -> None:
+        """Stop hearing."""
+        self._listener.close()
+        if self._journal:
+            self._journal.close()
+            self._journal = None
+
+    def _is_lagging(self) -> bool:
+        return self._journal is not None and self._last < self._upto
+
+    def _fill(self) -> None:
+        while not self._is_lagging() and len(self._ready) < PAGE:
+            heard = self._listener.receive(0)
+            if heard is None:
+                break
+            self._take(heard)
+        if not self._ready and not self._is_lagging():
+            self._look_at_the_end()
+        if not self._ready and self._is_lagging():
+            self._read_journal()
+
+    def _look_at_the_end(self) -> None:
+        now = time.monotonic()
+        if self._journal is not None and now - self._looked_at >= LOOK_AFTER:
+            self._looked_at = now
+            self._upto = max(self._upto, self._journal.last_seq())
+
+    def _follow_bus(self, heard: Heard) -> None:
+        """Begin at the start of a bus that counts anew, such as one with a new journal."""
+        self._bus_id = heard.bus_id
+        if self._journal is None:
+            self._last = 0
+            return
+        log.warning("the bus has another journal than before: reading it from its start")
+        path = self._journal.path
+        self._journal.close()
+        self._journal = None
+        self._journal = JournalReader(path)
+        dropped = list(self._ready)
+        self._ready.clear()
+        self._last = self._upto = self.after = 0
+        if dropped:
+            self._lose(dropped[0][0], dropped[-1][0])
+
+    def _take(self, heard: Heard) -> None:
+        if heard.bus_id != self._bus_id:
+            self._follow_bus(heard)
+        if self._journal is None:
+            self._take_live(heard)
+        elif heard.seq == self._last + 1 and heard.wire:
+            self._ready.append((heard.seq, heard.wire))
+            self._last = heard.seq
+        elif heard.seq > self._last:
+            self._upto = max(self._upto, heard.seq)
+
+    def _take_live(self, heard: Heard) -> None:
+        expected, last_missing = self._last + 1, heard.seq
+        if heard.wire:
+            self._ready.append((heard.seq, heard.wire))
+            last_missing -= 1
+        if heard.wire or self._hears_all:
+            self._last = max(self._last, heard.seq)
+        if self._hears_all and last_missing >= expected:
+            self._lose(expected, last_missing)
+
+    def _lose(self, first: int, last: int) -> None:
+        self.lost += last - first + 1
+        self.gaps.append((first, last))
+        if self._on_gap:
+            self._on_gap(first, last)
+
+    def _read_journal(self) -> None:
+        assert self._journal is not None
+        page = self._journal.read(self._last, PAGE, self._upto)
+        if not page:
+            # Retention took the rest away: it is counted, and not awaited for ever.
+            expected, self._last = self._last + 1, self._upto
+            self.after = self._upto
+            self._lose(expected, self._upto)
+            return
+        expected, self._last = self._last + 1, page[-1][0]
+        self._ready.extend(page)
+        if page[0][0] > expected:
+            self._lose(expected, page[0][0] - 1)

@@ -1,0 +1,128 @@
+"""A segment: one SQLite file with the events from a number on. Deleting old ones costs nothing.
+
+A fire is one row, however many events it carries: a row an event would cost a pipelined
+publisher more than everything else that the broker does with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from bus.errors import JournalError
+
+FOLDER = "journal"
+SCHEMA_VERSION = 1
+
+Meta = dict[str, str | int]
+
+_NAME = re.compile(r"(\d{20})\.db")
+
+LAST_FIRES = """
+SELECT producer, number, first_seq FROM producers
+UNION ALL
+SELECT producer, max(number), first_seq FROM fires WHERE producer != x'' GROUP BY producer
+"""
+"""The last fire of each producer; one that stands in both parts is newer in the second."""
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS fires (
+    first_seq INTEGER PRIMARY KEY,
+    count INTEGER NOT NULL,  -- of events; the next row begins at first_seq + count
+    at INTEGER NOT NULL,     -- when they were journaled: microseconds since 1970, never falling
+    producer BLOB NOT NULL,  -- who fired them, and the number of that fire
+    number INTEGER NOT NULL,
+    body BLOB NOT NULL       -- msgpack array of events, as the publisher sent it
+);
+-- Each producer's last fire before this segment. What came since stands in the fires: a row of
+-- its own for each fire would double what a single event costs.
+CREATE TABLE IF NOT EXISTS producers (
+    producer BLOB PRIMARY KEY,
+    number INTEGER NOT NULL,
+    first_seq INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+
+def journal_path(state_dir: str | Path) -> Path:
+    """Return the journal's directory in a master's ``state_dir``."""
+    return Path(state_dir) / FOLDER
+
+
+def microseconds(moment: datetime) -> int:
+    """Return a time as the journal keeps it."""
+    return int(moment.timestamp() * 1_000_000)
+
+
+def segment_file(folder: Path, first_seq: int) -> Path:
+    """Return the file of the segment that begins with ``first_seq``."""
+    return folder / f"{first_seq:020d}.db"
+
+
+def first_seqs(folder: Path) -> list[int]:
+    """Return the numbers with which the segments begin, oldest first.
+
+    Raises:
+        JournalError: there is no such directory, or it cannot be read.
+    """
+    try:
+        names = [path.name for path in folder.iterdir()]
+    except OSError as error:
+        raise JournalError(
+            f"cannot read the journal {folder}: {error.strerror}; has the master run here?"
+        ) from error
+    return sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
+
+
+def open_writer(path: Path, synchronous: str) -> sqlite3.Connection:
+    """Open a segment to write it."""
+    db = sqlite3.connect(path, isolation_level=None, timeout=5)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA synchronous = {synchronous}")
+        db.execute("PRAGMA wal_autocheckpoint = 4000")
+        db.execute("PRAGMA journal_size_limit = 67108864")
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open a segment to read it, while another process may write."""
+    return sqlite3.connect(
+        f"{path.resolve().as_uri()}?mode=ro",
+        uri=True,
+        isolation_level=None,
+        timeout=5,
+        check_same_thread=False,
+    )
+
+
+def meta(bus_id: str) -> Meta:
+    """Return what a new segment says of itself."""
+    return {"version": SCHEMA_VERSION, "bus_id": bus_id}
+
+
+def create(path: Path, about: Meta, producers: Iterable[tuple[Any, ...]]) -> None:
+    """Make a segment, whole or not at all: it gets its name when everything is in it."""
+    unfinished = path.with_suffix(".new")
+    unfinished.unlink(missing_ok=True)
+    unfinished.touch(mode=0o600)
+    with contextlib.closing(sqlite3.connect(unfinished)) as db, db:
+        db.executescript(SCHEMA)
+        db.executemany("INSERT INTO meta VALUES (?, ?)", about.items())
+        db.executemany("INSERT INTO producers VALUES (?, ?, ?)", producers)
+    unfinished.rename(path)
+
+
+def remove(path: Path) -> None:
+    """Delete a segment and what SQLite keeps beside it."""
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        path.with_name(name).unlink(missing_ok=True)

@@ -1,0 +1,452 @@
+"""CURVE key pairs in files, and the master's record of which minion keys it accepts.
+
+The folders are Salt's: ``minions``, ``minions_pre``, ``minions_rejected``, ``minions_denied``
+under ``pki_dir``, one file a minion, which holds its public key.
+"""
+
+from __future__ import annotations
+
+import binascii
+import contextlib
+import fnmatch
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import zmq
+from zmq.utils import z85
+
+from bus.errors import ConfigError, KeyStateError
+
+ACCEPTED = "accepted"
+PENDING = "pending"
+REJECTED = "rejected"
+DENIED = "denied"
+UNKNOWN = "unknown"
+
+FOLDERS = {
+    ACCEPTED: "minions",
+    PENDING: "minions_pre",
+    REJECTED: "minions_rejected",
+    DENIED: "minions_denied",
+}
+"""The folder of each state."""
+
+MAX_ID_BYTES = 255
+"""A minion id is a file name: POSIX's NAME_MAX."""
+
+MAX_PENDING = 10_000
+"""Anybody who reaches the port can ask for acceptance, so the folder has a limit."""
+
+_KEY = re.compile(rb"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}\Z")
+_SETTLE_NS = 50_000_000
+"""A folder's time is coarse: one read this soon after its change may have changed again since."""
+
+
+# -- keys as values ---------------------------------------------------------------------------
+
+
+_NOT_IN_IDS = frozenset("/*?[], ")
+
+
+def check_minion_id(ident: object) -> str:
+    """Return ``ident`` if it can be the id of a minion.
+
+    Raises:
+        KeyStateError: it is no text, empty, too long, begins with a dot, or contains ``/``, a
+            character that is not shown, by which it could pass for another, or one that a
+            target reads as more than itself: a minion named ``*`` would get everybody's jobs.
+    """
+    if not isinstance(ident, str) or not ident:
+        raise KeyStateError("a minion id is text that is not empty")
+    if ident.startswith(".") or not ident.isprintable() or not _NOT_IN_IDS.isdisjoint(ident):
+        raise KeyStateError(
+            f"the minion id {ident[:80]!r} must not begin with '.' or contain blanks, "
+            "'/', any of '*?[],' or characters that are not shown"
+        )
+    size = len(ident.encode())
+    if size > MAX_ID_BYTES:
+        raise KeyStateError(f"a minion id of {size} bytes: at most {MAX_ID_BYTES} are allowed")
+    return ident
+
+
+def check_public(key: bytes) -> bytes:
+    """Return ``key`` if it is a public key: 40 characters in Z85 that are 32 bytes.
+
+    Raises:
+        KeyStateError: it is none.
+    """
+    if _KEY.match(key) is None:
+        raise KeyStateError("a public key is 40 characters in Z85")
+    try:
+        z85.decode(key)
+    except Exception as error:  # pyzmq lets struct.error through, which has no other base
+        raise KeyStateError("a public key that is no valid Z85") from error
+    return key
+
+
+def fingerprint(public: bytes) -> str:
+    """Return the 32 bytes of a key in hex with colons: it names the key and contains it.
+
+    Raises:
+        KeyStateError: ``public`` is no key in Z85.
+    """
+    return z85.decode(check_public(public)).hex(":")
+
+
+def key_from_fingerprint(text: str) -> bytes:
+    """Return the key, in Z85, that a fingerprint contains.
+
+    Raises:
+        KeyStateError: ``text`` is no fingerprint.
+    """
+    try:
+        raw = binascii.unhexlify(text.strip().replace(":", ""))
+    except (binascii.Error, ValueError) as error:
+        raise KeyStateError(f"the fingerprint {text[:100]!r} is not hex with colons") from error
+    if len(raw) != 32:
+        raise KeyStateError(
+            f"a fingerprint has 32 bytes, this one {len(raw)}: copy it whole, "
+            "as 'reactor key finger' prints it"
+        )
+    return z85.encode(raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Keypair:
+    """A CURVE key pair.
+
+    Attributes:
+        public: 40 characters in Z85.
+        secret: the same; never shown.
+    """
+
+    public: bytes
+    secret: bytes = field(repr=False)
+
+    @classmethod
+    def load_or_create(cls, folder: str | Path, name: str) -> Keypair:
+        """Return the key pair in ``<folder>/<name>.pem``; it is made if there is none.
+
+        The secret file is made with the mode 0600 and appears whole or not at all.
+
+        Args:
+            folder: made with the mode 0700 if it is missing.
+            name: ``master`` or ``minion``.
+
+        Raises:
+            ConfigError: the files cannot be read or made, or the secret is readable by others.
+        """
+        path = Path(folder) / f"{name}.pem"
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not path.exists():
+                _make_secret(path)
+            pair = cls._read(path)
+            _keep_public(path.with_suffix(".pub"), pair.public)
+        except OSError as error:
+            raise ConfigError(
+                f"the key cannot be read or made: {error.strerror}", str(path)
+            ) from error
+        return pair
+
+    @classmethod
+    def _read(cls, path: Path) -> Keypair:
+        if path.stat().st_mode & 0o077:
+            raise ConfigError("this secret key can be read by others: chmod 600 it", str(path))
+        secret = path.read_bytes().strip()
+        try:
+            return cls(zmq.curve_public(check_public(secret)), secret)
+        except KeyStateError as error:
+            # The error's own words are of a public key, and its chain could show this one.
+            raise ConfigError(
+                "no secret key in Z85: move the file away, and a new one is made", str(path)
+            ) from error
+
+
+def _make_secret(path: Path) -> None:
+    """Write a new secret; when another process was first, its secret stays."""
+    _, secret = zmq.curve_keypair()
+    temporary = _write_beside(path, secret + b"\n", 0o600)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        temporary.unlink()
+
+
+def _keep_public(path: Path, public: bytes) -> None:
+    if not path.exists() or path.read_bytes().strip() != public:
+        write_public(path, public)
+
+
+def write_public(path: Path, public: bytes) -> None:
+    """Write a public key to ``path``, whole or not at all."""
+    _write_beside(path, public + b"\n", 0o644).replace(path)
+
+
+def read_public(path: Path) -> bytes | None:
+    """Return the public key in ``path``, or None if there is no such file.
+
+    Raises:
+        ConfigError: the file holds no key.
+    """
+    try:
+        return check_public(path.read_bytes().strip())
+    except FileNotFoundError:
+        return None
+    except (OSError, KeyStateError) as error:
+        raise ConfigError(f"no public key in Z85: {error}", str(path)) from error
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot delete this key: {error.strerror}", str(path)) from error
+
+
+def _write_beside(path: Path, content: bytes, mode: int) -> Path:
+    temporary = path.with_name(f".{secrets.token_hex(8)}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return temporary
+
+
+# -- the states of minion keys ----------------------------------------------------------------
+
+
+Ids = list[str]
+"""A name of its own, since `KeyStore.list` hides the type inside the class."""
+
+
+class _Folder:
+    """The keys of one folder, read again only when the folder has changed."""
+
+    def __init__(self, path: Path, clock: Callable[[], int]) -> None:
+        self.path = path
+        self.keys: dict[str, bytes] = {}
+        self._clock = clock
+        self._seen: int | None = None
+        self._files: dict[str, tuple[int, int]] = {}
+
+    def refresh(self) -> bool:
+        """Read what has changed; return whether anything has."""
+        changed_at = self.path.stat().st_mtime_ns
+        if changed_at == self._seen:
+            return False
+        before = self.keys
+        self._read()
+        settled = self._clock() - changed_at > _SETTLE_NS
+        self._seen = changed_at if settled else None
+        return self.keys != before
+
+    def _read(self) -> None:
+        keys: dict[str, bytes] = {}
+        files: dict[str, tuple[int, int]] = {}
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                with contextlib.suppress(OSError, KeyStateError):
+                    self._take(entry, keys, files)
+        self.keys, self._files = keys, files
+
+    def _take(
+        self, entry: os.DirEntry[str], keys: dict[str, bytes], files: dict[str, tuple[int, int]]
+    ) -> None:
+        name = check_minion_id(entry.name)
+        status = entry.stat(follow_symlinks=False)
+        mark = (status.st_ino, status.st_mtime_ns)
+        known = self.keys.get(name) if self._files.get(name) == mark else None
+        keys[name] = known or check_public(Path(entry.path).read_bytes().strip())
+        files[name] = mark
+
+
+class KeyStore:
+    """Which minion keys a master accepts. Every process has its own; the files are the truth.
+
+    Args:
+        pki_dir: where the folders are; they are made if they are missing.
+        clock: nanoseconds since 1970, to know how old a change is.
+
+    Attributes:
+        version: grows whenever `refresh`, which the other methods call too, finds a change.
+
+    Raises:
+        ConfigError: the folders cannot be made.
+    """
+
+    def __init__(self, pki_dir: str | Path, clock: Callable[[], int] = time.time_ns) -> None:
+        self._dir = Path(pki_dir)
+        self._folders: dict[str, _Folder] = {}
+        self.version = 0
+        for state, name in FOLDERS.items():
+            path = self._dir / name
+            try:
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot make this folder: {error.strerror}", str(path)
+                ) from error
+            self._folders[state] = _Folder(path, clock)
+
+    def refresh(self) -> bool:
+        """Take over what other processes changed; return whether anything has changed.
+
+        Costs four ``stat`` calls while nothing has.
+
+        Raises:
+            ConfigError: a folder cannot be read.
+        """
+        try:
+            # Every folder is to be read, not only up to the first that changed.
+            changes = [folder.refresh() for folder in self._folders.values()]
+        except OSError as error:
+            where = str(error.filename or self._dir)
+            raise ConfigError(f"cannot read this folder: {error.strerror}", where) from error
+        self.version += any(changes)
+        return any(changes)
+
+    def accepted(self) -> dict[str, bytes]:
+        """Return the accepted ids and their keys, as of the last `refresh`."""
+        return self._folders[ACCEPTED].keys
+
+    def state(self, ident: str, public: bytes) -> str:
+        """Return the state of a minion's key, as of the last `refresh`.
+
+        Returns:
+            ``accepted``, ``pending``, ``rejected``, ``denied`` (another key is known under this
+            id) or ``unknown``.
+        """
+        for state in (ACCEPTED, REJECTED, PENDING):
+            known = self._folders[state].keys.get(ident)
+            if known is not None:
+                return state if known == public else DENIED
+        denied = self._folders[DENIED].keys.get(ident)
+        return DENIED if denied == public else UNKNOWN
+
+    def submit(self, ident: str, public: bytes, auto_accept: bool = False) -> str:
+        """Note a minion that says hello, and return its state.
+
+        An unknown one becomes pending (or accepted with ``auto_accept``); another key under a
+        known id is noted as denied. When too many are pending, it stays ``unknown``.
+
+        Raises:
+            KeyStateError: the id or the key has a wrong form.
+            ConfigError: the key cannot be written.
+        """
+        check_minion_id(ident)
+        check_public(public)
+        self.refresh()
+        state = self.state(ident, public)
+        if state == PENDING and auto_accept:
+            self._move(ident, PENDING, ACCEPTED)
+        elif state == UNKNOWN:
+            self._first_contact(ident, public, auto_accept)
+        elif state == DENIED and self._folders[DENIED].keys.get(ident) != public:
+            self._write(DENIED, ident, public)
+        self.refresh()
+        return self.state(ident, public)
+
+    def _first_contact(self, ident: str, public: bytes, auto_accept: bool) -> None:
+        if auto_accept:
+            self._write(ACCEPTED, ident, public)
+        elif len(self._folders[PENDING].keys) < MAX_PENDING:
+            self._write(PENDING, ident, public)
+
+    def _write(self, state: str, ident: str, public: bytes) -> None:
+        path = self._folders[state].path / ident
+        try:
+            write_public(path, public)
+        except OSError as error:
+            raise ConfigError(f"cannot keep this key: {error.strerror}", str(path)) from error
+
+    def _move(self, ident: str, source: str, target: str) -> bool:
+        """Move a key; False if another process was first."""
+        try:
+            path = self._folders[source].path / ident
+            path.replace(self._folders[target].path / ident)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise ConfigError(f"cannot move this key: {error.strerror}", str(path)) from error
+        return True
+
+    def list(self) -> dict[str, Ids]:
+        """Return the ids of each folder, sorted, by the folder's name as Salt shows them."""
+        self.refresh()
+        return {FOLDERS[state]: sorted(folder.keys) for state, folder in self._folders.items()}
+
+    def accept(
+        self, glob: str, include_rejected: bool = False, include_denied: bool = False
+    ) -> Ids:
+        """Accept the pending keys whose id matches ``glob``, and return their ids.
+
+        Args:
+            glob: matched as `fnmatch.fnmatchcase` does.
+            include_rejected: accept rejected ones too.
+            include_denied: accept denied ones too; the key that was accepted is replaced.
+        """
+        sources = [PENDING]
+        sources += [REJECTED] if include_rejected else []
+        sources += [DENIED] if include_denied else []
+        return self._move_all(glob, sources, ACCEPTED)
+
+    def reject(
+        self, glob: str, include_accepted: bool = False, include_denied: bool = False
+    ) -> Ids:
+        """Reject the pending keys whose id matches ``glob``, and return their ids.
+
+        Args:
+            glob: matched as `fnmatch.fnmatchcase` does.
+            include_accepted: reject accepted ones too.
+            include_denied: reject denied ones too.
+        """
+        sources = [PENDING]
+        sources += [ACCEPTED] if include_accepted else []
+        sources += [DENIED] if include_denied else []
+        return self._move_all(glob, sources, REJECTED)
+
+    def _move_all(self, glob: str, sources: Iterable[str], target: str) -> Ids:
+        self.refresh()
+        moved = {
+            ident
+            for source in sources
+            for ident in self._matching(source, glob)
+            if self._move(ident, source, target)
+        }
+        self.refresh()
+        return sorted(moved)
+
+    def _matching(self, state: str, glob: str) -> Ids:
+        return [ident for ident in self._folders[state].keys if fnmatch.fnmatchcase(ident, glob)]
+
+    def delete(self, glob: str) -> Ids:
+        """Delete all keys whose id matches ``glob``, in whatever state, and return their ids."""
+        self.refresh()
+        gone = set()
+        for state, folder in self._folders.items():
+            for ident in self._matching(state, glob):
+                _unlink(folder.path / ident)
+                gone.add(ident)
+        self.refresh()
+        return sorted(gone)
+
+    def finger(self, glob: str = "*") -> dict[str, dict[str, str]]:
+        """Return the fingerprints of the keys whose id matches ``glob``, by folder and id."""
+        self.refresh()
+        return {
+            FOLDERS[state]: {
+                ident: fingerprint(folder.keys[ident])
+                for ident in sorted(self._matching(state, glob))
+            }
+            for state, folder in self._folders.items()
+        }

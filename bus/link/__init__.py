@@ -1,0 +1,1 @@
+"""The encrypted link between minions and their master."""

@@ -1,0 +1,202 @@
+"""The master's record of jobs: what was sent to whom, and what came back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bus import wire
+from bus.errors import JournalError
+from bus.jid import format_jid
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    jid TEXT PRIMARY KEY, key TEXT UNIQUE, job BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS returns (
+    jid TEXT NOT NULL, id TEXT NOT NULL, ret BLOB NOT NULL, PRIMARY KEY (jid, id)
+) WITHOUT ROWID;
+"""
+
+MAX_IN_MEMORY = 200_000
+"""Minions of recent jobs, counted once a job; older jobs are looked up in the file."""
+
+_PRUNE_AT_ONCE = 1_000
+
+_SHOWN = ("return", "retcode", "success")
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    job: dict[str, Any]
+    sent_to: frozenset[str]
+
+
+class JobStore:
+    """Jobs and their returns in a small SQLite file, with the recent ones in memory.
+
+    The only writer of its file. Returns are written by `flush`, many in one transaction.
+
+    Args:
+        path: the file; readable by its owner only.
+        keep_seconds: after which a job is forgotten.
+
+    Raises:
+        JournalError: the file cannot be opened.
+    """
+
+    def __init__(self, path: str | Path, keep_seconds: float) -> None:
+        self._path = Path(path)
+        self._keep = keep_seconds
+        self._recent: OrderedDict[str, _Known] = OrderedDict()
+        self._in_memory = 0
+        self._returns: list[tuple[str, str, bytes]] = []
+        with self._errors():
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._database = sqlite3.connect(
+                self._path, isolation_level=None, check_same_thread=False
+            )
+            self._database.execute("PRAGMA journal_mode=WAL")
+            # A killed process loses nothing this way; the journal of events is what is durable.
+            self._database.execute("PRAGMA synchronous=NORMAL")
+            self._database.executescript(_SCHEMA)
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise JournalError(f"the job record {self._path} cannot be used: {error}") from error
+
+    def newest(self) -> str:
+        """Return the greatest job id, or an empty string."""
+        with self._errors():
+            row = self._database.execute("SELECT max(jid) FROM jobs").fetchone()
+        return str(row[0] or "")
+
+    def put(self, job: dict[str, Any], key: str | None = None) -> None:
+        """Keep a job, or what has changed of it.
+
+        Args:
+            job: with ``jid``, ``minions`` and ``missing`` (of these, the ones it did not reach).
+            key: the caller's own name of the job, by which he can ask for it again.
+
+        Raises:
+            JournalError: the file cannot be written.
+        """
+        with self._errors():
+            self._database.execute(
+                "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)",
+                (job["jid"], key, wire.pack(job)),
+            )
+        self._remember(job)
+
+    def _remember(self, job: dict[str, Any]) -> _Known:
+        self._forget(job["jid"])
+        known = _Known(job, frozenset(job["minions"]) - frozenset(job["missing"]))
+        self._recent[job["jid"]] = known
+        self._in_memory += 1 + len(known.sent_to)
+        while self._in_memory > MAX_IN_MEMORY and len(self._recent) > 1:
+            self._forget(next(iter(self._recent)))
+        return known
+
+    def _forget(self, jid: str) -> None:
+        known = self._recent.pop(jid, None)
+        if known is not None:
+            self._in_memory -= 1 + len(known.sent_to)
+
+    def get(self, jid: str) -> dict[str, Any] | None:
+        """Return a job, or None if there is none with this id."""
+        known = self._find(jid)
+        return known.job if known else None
+
+    def by_key(self, key: str) -> dict[str, Any] | None:
+        """Return the job that was put under ``key``."""
+        with self._errors():
+            row = self._database.execute("SELECT jid FROM jobs WHERE key = ?", (key,)).fetchone()
+        return self.get(row[0]) if row else None
+
+    def sent_to(self, jid: str, ident: str) -> dict[str, Any] | None:
+        """Return a job if it was sent to the minion ``ident``."""
+        known = self._find(jid)
+        return known.job if known and ident in known.sent_to else None
+
+    def _find(self, jid: str) -> _Known | None:
+        known = self._recent.get(jid)
+        if known is not None:
+            return known
+        with self._errors():
+            row = self._database.execute("SELECT job FROM jobs WHERE jid = ?", (jid,)).fetchone()
+        return self._remember(wire.unpack(row[0])) if row else None
+
+    def returned(self, data: dict[str, Any]) -> None:
+        """Note a return; it is in the file after the next `flush`."""
+        shown = {name: data[name] for name in _SHOWN}
+        self._returns.append((data["jid"], data["id"], wire.pack(shown)))
+
+    def flush(self) -> None:
+        """Write the returns that were noted.
+
+        Raises:
+            JournalError: the file cannot be written.
+        """
+        if not self._returns:
+            return
+        rows, self._returns = self._returns, []
+        with self._errors(), self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.executemany("INSERT OR REPLACE INTO returns VALUES (?, ?, ?)", rows)
+
+    def newest_first(self, limit: int = 100) -> list[dict[str, Any]]:
+        """Return the newest jobs, the newest first.
+
+        Args:
+            limit: how many at most.
+        """
+        with self._errors():
+            rows = self._database.execute(
+                "SELECT job FROM jobs ORDER BY jid DESC LIMIT ?", (limit,)
+            ).fetchall()
+        return [wire.unpack(row[0]) for row in rows]
+
+    def returns(self, jid: str) -> dict[str, dict[str, Any]]:
+        """Return what came back for a job, by minion: ``return``, ``retcode``, ``success``."""
+        self.flush()
+        with self._errors():
+            rows = self._database.execute(
+                "SELECT id, ret FROM returns WHERE jid = ? ORDER BY id", (jid,)
+            ).fetchall()
+        return {ident: wire.unpack(ret) for ident, ret in rows}
+
+    def prune(self, now: float) -> None:
+        """Forget some of the jobs that are too old.
+
+        Args:
+            now: seconds since 1970.
+
+        Raises:
+            JournalError: the file cannot be written.
+        """
+        oldest = format_jid(int(max(0.0, now - self._keep) * 1_000_000))
+        with self._errors(), self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            gone = self._database.execute(
+                "SELECT jid FROM jobs WHERE jid < ? LIMIT ?", (oldest, _PRUNE_AT_ONCE)
+            ).fetchall()
+            self._database.executemany("DELETE FROM returns WHERE jid = ?", gone)
+            self._database.executemany("DELETE FROM jobs WHERE jid = ?", gone)
+        for (jid,) in gone:
+            self._forget(jid)
+
+    def close(self) -> None:
+        """Write what is noted and let go of the file."""
+        with contextlib.suppress(JournalError):
+            self.flush()
+        self._database.close()

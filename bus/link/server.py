@@ -1,0 +1,674 @@
+"""The master's end of the link: who may speak, what is sent to whom, what comes onto the bus.
+
+One loop in one thread owns every socket and file here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import zmq
+
+from bus import endpoints, wire
+from bus.complaints import Complaints
+from bus.errors import AlreadyRunningError, BusError, DataError, WireError
+from bus.jid import JidMaker
+from bus.keys import (
+    ACCEPTED,
+    DENIED,
+    PENDING,
+    REJECTED,
+    UNKNOWN,
+    Keypair,
+    KeyStore,
+)
+from bus.link import admission, protocol
+from bus.link.connection import HANDSHAKE_MS, HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS
+from bus.link.filesync import FileTree
+from bus.link.firstcontact import Responder
+from bus.link.held import Held
+from bus.link.jobs import JobStore
+from bus.link.peers import Peer, Peers, is_routing_id
+from bus.link.presence import Presence
+from bus.link.protocol import (
+    RETURN,
+    Ack,
+    Batch,
+    Bye,
+    Changed,
+    Hello,
+    Item,
+    Ping,
+    Pong,
+    Refused,
+    Reply,
+    Request,
+    State,
+    Welcome,
+)
+from bus.link.publishing import Publishing
+from bus.link.streams import OnDone, PublisherLike, Streams
+from bus.link.zap import DOMAIN, ZapHandler
+from bus.publisher import Publisher
+from bus.rpc import Methods
+from bus.rpc import Server as RpcServer
+from bus.sockets import Socket
+from bus.sockets import context as default_context
+from bus.targets import Grains
+
+log = logging.getLogger(__name__)
+
+KEYS_SECONDS = 0.1
+FILES_SECONDS = 1.0
+PRUNE_SECONDS = 60.0
+PROBE_SECONDS = 1.0
+DRAIN_SECONDS = 2.0
+
+SEND_QUEUE = 2_000
+MAX_PER_TURN = 256
+MAX_ON_THE_WAY = 96
+"""Fires without an answer of the bus; then minions wait, and what they hold stays with them."""
+
+AUTH_EVENTS_PER_SECOND = 50
+"""Anybody who reaches the port can make us fire ``salt/auth``, and the journal is on a disk."""
+
+_MAX_TOLD = 20_000
+
+_ACTS = {ACCEPTED: "accept", PENDING: "pend", REJECTED: "reject", DENIED: "denied"}
+
+
+class FullPublisher(PublisherLike, Protocol):
+    """What the server needs of `bus.publisher.Publisher`."""
+
+    socket: Socket
+
+    @property
+    def pending(self) -> int:
+        """How many fires have no answer yet."""
+        ...
+
+    def handle(self) -> None:
+        """Read the answers that wait."""
+        ...
+
+    def tick(self) -> None:
+        """Send again what has waited too long."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
+class RpcLike(Protocol):
+    """What the server needs of `bus.rpc.Server`."""
+
+    socket: Socket
+
+    def handle(self) -> None:
+        """Answer what waits."""
+        ...
+
+    def close(self) -> None:
+        """Close the socket."""
+        ...
+
+
+class Stop(Protocol):
+    """Something like `threading.Event` or `bus.stopping.Stop`."""
+
+    def is_set(self) -> bool:
+        """Say whether the end was asked for."""
+        ...
+
+
+class LinkServer:
+    """The link server of one master.
+
+    Args:
+        opts: ``interface``, ``ret_port``, ``pki_dir``, ``state_dir``, ``sock_dir``,
+            ``file_roots``, ``nodegroups``, ``auto_accept``, ``max_event_size``,
+            ``keep_jobs_seconds``.
+        context: for all sockets; it can have no other link server.
+        publisher: to the master's bus; by default one to where ``opts`` say it is.
+        serve: makes the server that answers clients' questions from its methods.
+        clock: seconds, monotonic.
+
+    Attributes:
+        port: where it listens.
+
+    Raises:
+        AlreadyRunningError: the port is taken.
+        ConfigError: the master's key cannot be read or made.
+        BusError: a socket or a file cannot be opened.
+    """
+
+    def __init__(
+        self,
+        opts: Mapping[str, Any],
+        *,
+        context: zmq.Context[Socket] | None = None,
+        publisher: FullPublisher | None = None,
+        serve: Callable[[Methods], RpcLike] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._opts = opts
+        self._clock = clock
+        self._context = context or default_context()
+        self._max_event_size = int(opts["max_event_size"])
+        self._max_message = protocol.max_message(self._max_event_size)
+        self._complaints = Complaints(clock)
+        self._auth_budget = _Budget(AUTH_EVENTS_PER_SECOND, clock)
+        self._peers = Peers()
+        self._told: OrderedDict[tuple[str, bytes], str] = OrderedDict()
+        self._minions: dict[str, Grains] | None = None
+        self._grains: dict[str, Grains] = {}
+        self._dues: dict[str, float] = {}
+        self._presence = Presence() if opts.get("presence_events") else None
+        self._held = Held(clock())
+        self._keys = KeyStore(opts["pki_dir"])
+        self._keys.refresh()
+        self._keys_version = self._keys.version
+        self._keypair = Keypair.load_or_create(opts["pki_dir"], "master")
+        roots = opts.get("file_roots") or {}
+        self._files = FileTree([str(root) for root in roots.get("base", ())])
+        with contextlib.ExitStack() as stack:
+            self._open(stack, publisher, serve)
+            self._closing = stack.pop_all()
+
+    # -- opening and closing --------------------------------------------------------------
+
+    def _open(
+        self,
+        stack: contextlib.ExitStack,
+        publisher: FullPublisher | None,
+        serve: Callable[[Methods], RpcLike] | None,
+    ) -> None:
+        """Open everything; what is open is closed again if something later fails."""
+        store = Path(self._opts["state_dir"]) / "jobs.db"
+        self._jobs = JobStore(store, float(self._opts["keep_jobs_seconds"]))
+        stack.callback(self._jobs.close)
+        self._zap = ZapHandler(self._context)
+        stack.callback(self._zap.close)
+        self._router = self._make_router()
+        stack.callback(self._router.close, linger=200)
+        self.port = self._bind()
+        self._responder = self._make_responder()
+        stack.callback(self._responder.close)
+        self._publisher = publisher or Publisher(endpoints.master_pull(self._opts))
+        stack.callback(self._publisher.close)
+        self._streams = Streams(self._publisher, self._answer_batch)
+        self._publishing = self._make_publishing()
+        methods = self._methods()
+        self._rpc: RpcLike = serve(methods) if serve else self._serve(methods)
+        stack.callback(self._rpc.close)
+
+    def _make_router(self) -> Socket:
+        router: Socket = self._context.socket(zmq.ROUTER)
+        options: dict[int, int | bytes] = {
+            zmq.LINGER: 0,
+            zmq.CURVE_SERVER: 1,
+            zmq.CURVE_SECRETKEY: self._keypair.secret,
+            zmq.ZAP_DOMAIN: DOMAIN,
+            zmq.ROUTER_MANDATORY: 1,
+            zmq.ROUTER_HANDOVER: 1,
+            zmq.SNDHWM: SEND_QUEUE,
+            zmq.RCVHWM: SEND_QUEUE,
+            zmq.MAXMSGSIZE: self._max_message,
+            zmq.HEARTBEAT_IVL: HEARTBEAT_MS,
+            zmq.HEARTBEAT_TIMEOUT: HEARTBEAT_TIMEOUT_MS,
+            zmq.HANDSHAKE_IVL: HANDSHAKE_MS,
+            zmq.IPV6: int(":" in self._opts["interface"]),
+        }
+        for option, value in options.items():
+            router.set(option, value)
+        return router
+
+    def _bind(self) -> int:
+        host, port = str(self._opts["interface"]), int(self._opts["ret_port"])
+        shown = f"[{host.strip('[]')}]" if ":" in host else host
+        try:
+            self._router.bind(f"tcp://{shown}:{port or '*'}")
+        except zmq.ZMQError as error:
+            raise AlreadyRunningError(
+                f"cannot listen on {host} port {port} (options interface, ret_port): {error}"
+            ) from error
+        endpoint = self._router.get(zmq.LAST_ENDPOINT)
+        assert isinstance(endpoint, bytes)
+        return int(endpoint.rstrip(b"\0").rsplit(b":", 1)[1])
+
+    def _make_responder(self) -> Responder:
+        host = str(self._opts["interface"])
+        try:
+            return Responder(host, self.port, self._keypair.public)
+        except OSError as error:
+            raise AlreadyRunningError(
+                f"cannot listen on {host} port {self.port} in UDP: {error.strerror}"
+            ) from error
+
+    def _make_publishing(self) -> Publishing:
+        return Publishing(
+            store=self._jobs,
+            jids=JidMaker(after=self._jobs.newest()),
+            minions=self._accepted_minions,
+            nodegroups=self._opts.get("nodegroups") or {},
+            send=self._send_to_minion,
+            hold=self._hold,
+            fire=self._fire,
+            max_size=self._max_message - protocol.OVERHEAD,
+        )
+
+    def _serve(self, methods: Methods) -> RpcLike:
+        address = endpoints.master_link(self._opts)
+        return RpcServer(address, methods, self._context, complaints=self._complaints)
+
+    def _methods(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
+        return {
+            "ping": lambda _: True,
+            "status": lambda _: self.status(),
+            "minions.connected": lambda _: self._connected(),
+            "minions.grains": lambda _: self._known_grains(),
+            **self._publishing.methods,
+        }
+
+    def close(self) -> None:
+        """Close every socket and file."""
+        self._closing.close()
+
+    # -- the loop -------------------------------------------------------------------------
+
+    def run(self, stop: Stop) -> None:
+        """Serve until ``stop`` is set, then close."""
+        poller = zmq.Poller()
+        handlers = self._register(poller, stop)
+        paused = False
+        try:
+            while not stop.is_set():
+                if self._is_full() != paused:
+                    paused = not paused
+                    poller.register(self._router, 0 if paused else zmq.POLLIN)
+                for socket, _ in poller.poll(int(KEYS_SECONDS * 1000)):
+                    handlers[socket]()
+                self.tick()
+            self._drain()
+        finally:
+            self.close()
+
+    def _register(self, poller: zmq.Poller, stop: Stop) -> dict[Any, Callable[[], None]]:
+        handlers: dict[Any, Callable[[], None]] = {
+            self._zap.socket: self._zap.handle,
+            self._router: self._take_messages,
+            self._responder.socket.fileno(): self._responder.handle,
+            self._publisher.socket: self._publisher.handle,
+            self._rpc.socket: self._rpc.handle,
+        }
+        if hasattr(stop, "fileno") and hasattr(stop, "drain"):
+            handlers[stop.fileno()] = stop.drain
+        for socket in handlers:
+            poller.register(socket, zmq.POLLIN)
+        return handlers
+
+    def tick(self) -> None:
+        """Do what time brings."""
+        self._flush_jobs()
+        if self._due("keys", KEYS_SECONDS):
+            self._look_at_keys()
+            self._publisher.tick()
+        if self._due("files", FILES_SECONDS) and self._files.has_changed():
+            self._tell_all(Changed())
+        if self._due("prune", PRUNE_SECONDS):
+            self._prune()
+        self._tell_presence()
+        for ident, count in self._held.expire(self._clock()).items():
+            log.warning("%d jobs did not reach %s, which did not come back", count, ident)
+
+    def _tell_presence(self) -> None:
+        if self._presence is not None:
+            for tag, data in self._presence.events(self._peers.connected(), self._clock()):
+                self._fire(tag, data)
+
+    def _due(self, name: str, seconds: float) -> bool:
+        now = self._clock()
+        if now < self._dues.get(name, 0.0):
+            return False
+        self._dues[name] = now + seconds
+        return True
+
+    def _is_full(self) -> bool:
+        return self._publisher.pending + self._streams.held >= MAX_ON_THE_WAY
+
+    def _drain(self) -> None:
+        """Let the bus answer what it was given; minions send again what they hear nothing of."""
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while self._publisher.pending and time.monotonic() < deadline:
+            if self._publisher.socket.poll(100):
+                self._publisher.handle()
+            self._publisher.tick()
+        if self._publisher.pending:
+            log.warning("%d fires had no answer from the bus", self._publisher.pending)
+
+    def _flush_jobs(self) -> None:
+        try:
+            self._jobs.flush()
+        except BusError as error:
+            self._complaints.add("returns_not_kept", str(error))
+
+    def _prune(self) -> None:
+        try:
+            self._jobs.prune(time.time())
+        except BusError as error:
+            self._complaints.add("jobs_not_pruned", str(error))
+
+    # -- messages -------------------------------------------------------------------------
+
+    def _take_messages(self) -> None:
+        for _ in range(MAX_PER_TURN):
+            if self._is_full():
+                return
+            try:
+                frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            self._take_frames(frames)
+
+    def _take_frames(self, frames: list[zmq.Frame]) -> None:
+        routing, key = frames[0].bytes, _proven_key(frames[-1])
+        if len(frames) != 2 or not is_routing_id(routing) or key is None:
+            self._complaints.add("malformed", "dropped a message that no minion of ours sends")
+            return
+        try:
+            self._take_message(routing, key, frames[1].bytes)
+        except WireError as error:
+            self._complaints.add("malformed", f"dropped a malformed message: {error}")
+        except Exception as error:  # the boundary of a message: none may end the server
+            log.debug("a message could not be handled", exc_info=True)
+            self._complaints.add("failed", f"a message could not be handled: {error!r}")
+
+    def _take_message(self, routing: bytes, key: bytes, raw: bytes) -> None:
+        peer = self._peers.get(routing)
+        if peer is not None and peer.key != key:
+            self._complaints.add("wrong_key", "dropped a message under another's routing id")
+            return
+        if peer is not None and self._is_accepted(peer):
+            peer.heard = self._clock()
+            self._take_accepted(peer, protocol.decode_up(raw))
+        else:
+            self._take_stranger(routing, key, raw, peer)
+
+    def _is_accepted(self, peer: Peer) -> bool:
+        return peer.state == ACCEPTED and self._keys.accepted().get(peer.id) == peer.key
+
+    def _take_stranger(self, routing: bytes, key: bytes, raw: bytes, peer: Peer | None) -> None:
+        """A peer that is not accepted can say hello; to all else it hears its state only."""
+        if len(raw) > protocol.MAX_HELLO_BYTES:
+            raise WireError("a first message that is too large")
+        message = protocol.decode_up(raw)
+        if isinstance(message, Hello):
+            self._take_hello(routing, key, message)
+        elif not isinstance(message, Bye):
+            state = peer.state if peer and peer.state != ACCEPTED else UNKNOWN
+            self._send(routing, State(state))
+
+    def _take_accepted(self, peer: Peer, message: protocol.Up) -> None:
+        match message:
+            case Batch():
+                self._take_batch(peer, message)
+            case Ping():
+                self._send(peer.routing, Pong())
+            case Request():
+                self._send(peer.routing, self._reply(message))
+            case Hello():
+                self._take_hello(peer.routing, peer.key, message)
+            case Bye():
+                self._peers.forget(peer)
+
+    def _send(self, routing: bytes, message: protocol.Down) -> bool:
+        return self._send_frame(routing, protocol.encode(message))
+
+    def _send_frame(self, routing: bytes, frame: bytes) -> bool:
+        """Send; a peer that is gone or reads nothing is forgotten, and says hello again."""
+        try:
+            self._router.send_multipart((routing, frame), zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            peer = self._peers.get(routing)
+            if peer is not None:
+                self._peers.forget(peer)
+            if error.errno != zmq.EHOSTUNREACH:
+                self._complaints.add("slow_peers", f"gave up a minion that reads nothing: {error}")
+            return False
+        return True
+
+    def _hold(self, ident: str, frame: bytes) -> bool:
+        return self._held.hold(ident, frame, self._clock())
+
+    def _send_held(self, ident: str) -> None:
+        for frame in self._held.take(ident):
+            self._send_to_minion(ident, frame)
+
+    def _send_to_minion(self, ident: str, frame: bytes) -> bool:
+        peer = self._peers.minion(ident)
+        return (
+            peer is not None and self._is_accepted(peer) and self._send_frame(peer.routing, frame)
+        )
+
+    def _tell_all(self, message: protocol.Down) -> None:
+        frame = protocol.encode(message)
+        for ident in self._peers.connected():
+            self._send_to_minion(ident, frame)
+
+    # -- who is there ---------------------------------------------------------------------
+
+    def _take_hello(self, routing: bytes, key: bytes, hello: Hello) -> None:
+        try:
+            state = self._submit(hello.id, key)
+        except BusError as error:
+            self._complaints.add("keys_not_kept", str(error))
+            return
+        peer = Peer(routing, hello.id, key, state, hello.grains, self._clock())
+        older = self._peers.get(routing)
+        if older is not None:
+            self._peers.forget(older)
+        self._peers.put(peer)
+        self._tell_state(peer)
+        self._announce(peer)
+
+    def _submit(self, ident: str, key: bytes) -> str:
+        auto_accept = bool(self._opts["auto_accept"])
+        before = self._keys.state(ident, key)
+        state = self._keys.submit(ident, key, auto_accept)
+        if state != before:
+            self._minions = None
+            if state == ACCEPTED and auto_accept:
+                self._fire("salt/key", {"id": ident, "act": "accept", "result": True})
+        if state == UNKNOWN:
+            self._complaints.add("too_many_pending", "too many keys are pending: none is added")
+            return PENDING
+        return state
+
+    def _tell_state(self, peer: Peer) -> None:
+        if peer.state == ACCEPTED:
+            self._grains[peer.id] = peer.grains
+            self._minions = None
+            self._send(peer.routing, Welcome(protocol.VERSION, self._max_event_size))
+            self._send_held(peer.id)
+        else:
+            self._send(peer.routing, State(peer.state))
+
+    def _announce(self, peer: Peer) -> None:
+        """Fire ``salt/auth`` if the state of this id and key is another than at the last time."""
+        name = (peer.id, peer.key)
+        if self._told.get(name) == peer.state:
+            return
+        self._told[name] = peer.state
+        if len(self._told) > _MAX_TOLD:
+            self._told.popitem(last=False)
+        if peer.state != ACCEPTED and not self._auth_budget.take():
+            self._complaints.add("auth_events_left_out", "too many salt/auth events: left out")
+            return
+        good = peer.state in (ACCEPTED, PENDING)
+        data = {"id": peer.id, "act": _ACTS[peer.state], "pub": peer.key.decode(), "result": good}
+        self._fire("salt/auth", data)
+
+    def _look_at_keys(self) -> None:
+        try:
+            self._keys.refresh()
+        except BusError as error:
+            self._complaints.add("keys_not_read", str(error))
+            return
+        if self._keys.version != self._keys_version:
+            self._keys_version = self._keys.version
+            self._minions = None
+            for peer in self._peers:
+                self._look_at(peer)
+
+    def _look_at(self, peer: Peer) -> None:
+        """Tell a peer whose key has another state now."""
+        state = self._keys.state(peer.id, peer.key)
+        if state == peer.state:
+            return
+        self._peers.forget(peer)
+        if state == UNKNOWN:  # deleted: a minion that is still there says hello, and is pending
+            self._told.pop((peer.id, peer.key), None)
+            if peer.state == ACCEPTED:
+                self._send(peer.routing, State(protocol.DELETED))
+            return
+        peer.state = state
+        self._peers.put(peer)
+        self._tell_state(peer)
+        self._announce(peer)
+
+    def _accepted_minions(self) -> dict[str, Grains]:
+        """Return all accepted ids, sorted, with their grains as far as they are known."""
+        if self._minions is None:
+            accepted = self._keys.accepted()
+            known = {ident: grains for ident, grains in self._grains.items() if ident in accepted}
+            self._grains = known
+            self._minions = {ident: known.get(ident, {}) for ident in sorted(accepted)}
+        return self._minions
+
+    def _connected(self) -> list[str]:
+        self._probe()
+        return self._peers.connected()
+
+    def _known_grains(self) -> dict[str, Any]:
+        return {ident: dict(grains) for ident, grains in self._accepted_minions().items() if grains}
+
+    def _probe(self) -> None:
+        """Find out which connections are gone: ZeroMQ says so when something is sent."""
+        if not self._due("probe", PROBE_SECONDS):
+            return
+        frame = protocol.encode(Pong())
+        limit = self._clock() - PROBE_SECONDS
+        for peer in self._peers:
+            if peer.state == ACCEPTED and peer.heard < limit:
+                self._send_frame(peer.routing, frame)
+
+    # -- what minions bring ---------------------------------------------------------------
+
+    def _take_batch(self, peer: Peer, batch: Batch) -> None:
+        producer = admission.producer(peer.id, batch.lineage)
+        if self._streams.is_repeat(producer, batch, peer.routing):
+            return
+        wires: list[bytes] = []
+        refused: dict[int, str] = {}
+        for index, item in enumerate(batch.items):
+            try:
+                wires.append(self._admit(peer.id, item))
+            except BusError as error:
+                refused[index] = str(error)[: admission.MAX_ERROR]
+        if refused:
+            why = f"refused from minion {peer.id}: {next(iter(refused.values()))}"
+            self._complaints.add("refused", why, len(refused))
+        self._streams.forward(producer, batch, peer.routing, wires, refused)
+
+    def _admit(self, ident: str, item: Item) -> bytes:
+        if item.kind != RETURN:
+            return admission.event_wire(ident, item.name, item.data, self._max_event_size)
+        job = self._jobs.sent_to(item.name, ident)
+        if job is None:
+            raise DataError(f"a return for job {item.name[:40]!r}, which was not sent to {ident!r}")
+        data = admission.shape_return(ident, job, item.data)
+        self._jobs.returned(data)
+        return admission.return_wire(data, self._max_event_size)
+
+    def _answer_batch(self, routing: bytes, answer: Ack | Refused) -> None:
+        peer = self._peers.get(routing)
+        if peer is not None and self._is_accepted(peer):
+            self._send(routing, answer)
+
+    def _reply(self, request: Request) -> Reply:
+        params = request.params
+        try:
+            if "files" in params:
+                return Reply(request.number, self._files.hashes(params["files"]), "")
+            if "file" in params:
+                return Reply(request.number, self._files.read(params["file"]), "")
+        except BusError as error:
+            return Reply(request.number, None, str(error))
+        except OSError as error:
+            return Reply(request.number, None, f"the file cannot be read: {error.strerror}")
+        return Reply(request.number, None, "an unknown request: ask for 'files' or 'file'")
+
+    # -- what the server itself fires -----------------------------------------------------
+
+    def _fire(self, tag: str, data: dict[str, Any]) -> None:
+        try:
+            event = wire.pack_event(tag, data, self._max_event_size)
+        except BusError as error:
+            self._complaints.add("own_events_lost", f"the event {tag} was not fired: {error}")
+            return
+        self._publisher.send([event], on_done=self._own_done(tag))
+
+    def _own_done(self, tag: str) -> OnDone:
+        def done(_seq: int | None, error: BusError | None) -> None:
+            if error is not None:
+                self._complaints.add("own_events_lost", f"the event {tag} was not kept: {error}")
+
+        return done
+
+    def status(self) -> dict[str, Any]:
+        """Return who is there and the counters."""
+        self._probe()
+        return {
+            "port": self.port,
+            "connected": len(self._peers),
+            "keys": {folder: len(ids) for folder, ids in self._keys.list().items()},
+            "unanswered": self._publisher.pending,
+            "held": self._streams.held,
+            "counters": dict(self._complaints.counters),
+        }
+
+
+class _Budget:
+    """So many things a second, and a second's worth at once."""
+
+    def __init__(self, per_second: float, clock: Callable[[], float]) -> None:
+        self._per_second = per_second
+        self._clock = clock
+        self._left = per_second
+        self._at = clock()
+
+    def take(self) -> bool:
+        """Take one if one is left."""
+        now = self._clock()
+        self._left = min(self._per_second, self._left + (now - self._at) * self._per_second)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+def _proven_key(frame: zmq.Frame) -> bytes | None:
+    """Return the key that the sender of this frame has proved, as the ZAP handler named it."""
+    try:
+        user = frame.get("User-Id")
+    except zmq.ZMQError:
+        return None
+    return str(user).encode() or None

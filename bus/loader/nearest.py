@@ -1,0 +1,17 @@
+"""What a person may have meant by a name that is not there. Pure functions."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+_MAX_SHOWN = 3
+
+
+def describe(name: str, known: Iterable[str]) -> str:
+    """Return the one line that says that there is no function ``name``, and the nearest ones."""
+    if "." not in name:
+        return f"{name[:80]!r} is no function name: write module.function, such as test.ping"
+    close = difflib.get_close_matches(name[:80], list(known), n=_MAX_SHOWN, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else "sys.list_functions shows them all"
+    return f"no function {name[:80]!r}: {hint}"

@@ -1,0 +1,1 @@
+"""The minion: a daemon, its warm job workers, and the nursery that these are forked from."""

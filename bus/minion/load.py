@@ -1,0 +1,45 @@
+"""Loads what a worker runs: the execution functions and the grains, synced ones included."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from bus import cliargs, loader
+from bus.minion.worker import Loaded
+
+
+def synced_dir(opts: Mapping[str, Any], kind: str) -> Path:
+    """Return the directory of files that came from the master.
+
+    Args:
+        opts: the minion's options.
+        kind: ``modules`` or ``grains``.
+    """
+    return Path(opts["cachedir"]) / "extmods" / kind
+
+
+def load(opts: Mapping[str, Any], context: MutableMapping[str, Any]) -> Loaded:
+    """Load functions and grains.
+
+    Args:
+        opts: the minion's options.
+        context: what the functions see as ``__context__``.
+    """
+    grains = loader.grains(opts, [synced_dir(opts, "grains")])
+    functions = loader.execution_modules(
+        opts,
+        grains=grains,
+        context=cast("dict[str, Any]", context),
+        dirs=[synced_dir(opts, "modules")],
+    )
+
+    def call(fun: str, arg: Sequence[Any]) -> Any:
+        args, kwargs = cliargs.expand(list(arg))
+        return loader.call(functions, fun, args, kwargs)
+
+    def available(fun: str) -> bool:
+        return loader.function_name(fun) in functions
+
+    return Loaded(call, available, grains)

@@ -1,0 +1,1 @@
+"""Execution functions: what a minion does when a job names it, one file for each subject."""

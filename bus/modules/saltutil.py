@@ -1,0 +1,99 @@
+"""Asks the minion itself about its jobs and its synced modules."""
+
+from __future__ import annotations
+
+import fnmatch
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from bus import endpoints, rpc
+from bus.modules._errors import ExecutionError
+
+__opts__: Mapping[str, Any]
+
+_SECONDS = 5.0
+_SYNC_SECONDS = 60.0  # files may have to come from the master
+_LOOK_SECONDS = 0.02
+
+
+def running() -> list[dict[str, Any]]:
+    """Return the jobs that run on this minion.
+
+    CLI example: ``reactor cmd web1 saltutil.running``
+    """
+    return list(_ask("jobs.running", {}))
+
+
+def is_running(fun: str) -> list[dict[str, Any]]:
+    """Return the running jobs whose function matches a glob.
+
+    CLI example: ``reactor cmd web1 saltutil.is_running 'cmd.*'``
+    """
+    return [job for job in running() if fnmatch.fnmatchcase(str(job.get("fun", "")), fun)]
+
+
+def find_job(jid: str) -> dict[str, Any]:
+    """Return a job that runs or waits to run, or nothing if it does neither here.
+
+    CLI example: ``reactor cmd web1 saltutil.find_job 20261122093000123456``
+    """
+    return dict(_ask("jobs.find", {"jid": str(jid)}))
+
+
+def kill_job(jid: str) -> Any:
+    """End a running job and the processes that it started.
+
+    CLI example: ``reactor cmd web1 saltutil.kill_job 20261122093000123456``
+    """
+    return _ask("jobs.kill", {"jid": str(jid)})
+
+
+def sync_modules() -> list[str]:
+    """Fetch the custom modules (``_modules``), load all functions anew, return what changed.
+
+    Jobs that come after it has returned run the new functions.
+
+    CLI example: ``reactor cmd '*' saltutil.sync_modules``
+
+    Raises:
+        ExecutionError: a file could not be had, or the master did not answer in time.
+    """
+    number = _ask("modules.sync", {})
+    deadline = time.monotonic() + _SYNC_SECONDS
+    while (sync := _ask("status", {})["sync"])["running"] or sync["finished"] < number:
+        if time.monotonic() > deadline:
+            raise ExecutionError(f"the sync did not end within {_SYNC_SECONDS:g} s")
+        time.sleep(_LOOK_SECONDS)
+    if sync["errors"]:
+        raise ExecutionError("; ".join(sync["errors"]))
+    return list(sync["changed"])
+
+
+def sync_all() -> list[str]:
+    """Fetch everything custom (``_modules``, ``_grains``), load functions and grains anew.
+
+    CLI example: ``reactor cmd '*' saltutil.sync_all``
+    """
+    return sync_modules()
+
+
+def refresh_modules() -> bool:
+    """Load all functions and grains anew.
+
+    CLI example: ``reactor cmd web1 saltutil.refresh_modules``
+    """
+    sync_modules()
+    return True
+
+
+def refresh_grains() -> bool:
+    """Load all functions and grains anew.
+
+    CLI example: ``reactor cmd web1 saltutil.refresh_grains``
+    """
+    return refresh_modules()
+
+
+def _ask(method: str, params: Mapping[str, Any]) -> Any:
+    return rpc.call(endpoints.minion_pull(__opts__), method, params, timeout=_SECONDS)

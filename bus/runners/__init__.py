@@ -1,0 +1,1 @@
+"""Runner functions: what runs on the master, one file for each subject."""

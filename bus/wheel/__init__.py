@@ -1,0 +1,1 @@
+"""Wheel functions: how a master is administered, one file for each subject."""

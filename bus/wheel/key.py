@@ -1,0 +1,131 @@
+"""Accepts, rejects, deletes and shows the keys of minions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from bus.errors import BusError
+from bus.event import get_event
+from bus.keys import FOLDERS, KeyStore, key_from_fingerprint
+from bus.modules._errors import InvocationError
+from bus.tags import tagify
+
+__opts__: Mapping[str, Any]
+__func_alias__ = {"list_": "list"}
+
+_LOG = logging.getLogger(__name__)
+_MILLISECONDS = 1000  # the first that is not taken in this time ends the announcing
+
+_MATCHES = {
+    "accepted": "minions",
+    "acc": "minions",
+    "pre": "minions_pre",
+    "un": "minions_pre",
+    "unaccepted": "minions_pre",
+    "pending": "minions_pre",
+    "rejected": "minions_rejected",
+    "rej": "minions_rejected",
+    "denied": "minions_denied",
+    "den": "minions_denied",
+}
+
+
+def list_(match: str = "all") -> dict[str, list[str]]:
+    """Return the ids of the keys in a state: all, accepted, pre (pending), rejected or denied.
+
+    CLI example: ``reactor key list``, or in a reaction ``wheel.key.list``
+    """
+    if match == "all":
+        return list_all()
+    folder = match if match in FOLDERS.values() else _MATCHES.get(match)
+    if folder is None:
+        raise InvocationError(f"unknown state {match!r}: use all, accepted, pre, rejected, denied")
+    return {folder: _store().list()[folder]}
+
+
+def list_all() -> dict[str, list[str]]:
+    """Return the ids of all keys by their state.
+
+    CLI example: ``reactor key list``, or in a reaction ``wheel.key.list_all``
+    """
+    return _store().list()
+
+
+def accept(
+    match: str, include_rejected: bool = False, include_denied: bool = False
+) -> dict[str, list[str]]:
+    """Accept the pending keys whose id matches a glob, and return which.
+
+    CLI example: ``reactor key accept 'web*'``
+    """
+    changed = _store().accept(_glob(match), include_rejected, include_denied)
+    return _announced("accept", "minions", changed)
+
+
+def reject(
+    match: str, include_accepted: bool = False, include_denied: bool = False
+) -> dict[str, list[str]]:
+    """Reject the pending keys whose id matches a glob, and return which.
+
+    CLI example: ``reactor key reject 'web*'``
+    """
+    changed = _store().reject(_glob(match), include_accepted, include_denied)
+    return _announced("reject", "minions_rejected", changed)
+
+
+def delete(match: str) -> dict[str, list[str]]:
+    """Delete the keys whose id matches a glob, in whatever state, and return which.
+
+    CLI example: ``reactor key delete 'web*'``
+    """
+    return _announced("delete", "deleted", _store().delete(_glob(match)))
+
+
+def finger(match: str = "*") -> dict[str, dict[str, str]]:
+    """Return the fingerprints of the keys whose id matches a glob, by state and id.
+
+    CLI example: ``reactor key finger 'web*'``
+    """
+    found = _store().finger(_glob(match))
+    return {folder: fingers for folder, fingers in found.items() if fingers}
+
+
+def key_str(match: str = "*") -> dict[str, dict[str, str]]:
+    """Return the public keys whose id matches a glob, by state and id.
+
+    CLI example: in a reaction ``wheel.key.key_str``
+    """
+    return {
+        folder: {ident: key_from_fingerprint(text).decode() for ident, text in fingers.items()}
+        for folder, fingers in finger(match).items()
+    }
+
+
+def _store() -> KeyStore:
+    return KeyStore(__opts__["pki_dir"])
+
+
+def _glob(match: str) -> str:
+    if not isinstance(match, str) or not match:
+        raise InvocationError("give the id of a minion, or a glob such as 'web*'")
+    return match
+
+
+def _announced(act: str, folder: str, changed: list[str]) -> dict[str, list[str]]:
+    """Fire an event for each change. The files say what holds, so nobody need hear it."""
+    try:
+        _fire(act, changed)
+    except BusError as error:
+        _LOG.debug("salt/key was not fired: %s", error)
+    return {folder: changed} if changed else {}
+
+
+def _fire(act: str, changed: Iterable[str]) -> None:
+    with get_event("master", opts=__opts__, listen=False, raise_errors=True) as event:
+        if not event.connect_pull():
+            return
+        for ident in changed:
+            data = {"id": ident, "act": act, "result": True}
+            event.fire_event(data, tagify("key"), timeout=_MILLISECONDS)

@@ -1,0 +1,32 @@
+"""``reactor completion``: prints what makes a shell complete commands and options."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from reactor.cli.settings import Command
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command(
+    "completion",
+    cls=Command,
+    example='eval "$(reactor completion bash)"\n'
+    "reactor completion fish > ~/.config/fish/completions/reactor.fish",
+)
+@click.argument("shell", type=click.Choice(SHELLS), required=False)
+@click.pass_context
+def command(ctx: click.Context, shell: str | None) -> None:
+    """Print a shell's completion script."""
+    from click.shell_completion import get_completion_class
+
+    name = shell or os.path.basename(os.environ.get("SHELL", ""))  # noqa: PTH119 - a name only
+    found = get_completion_class(name)
+    if found is None:
+        raise click.UsageError(f"no completion for the shell {name!r}: name one of {SHELLS}", ctx)
+    # Not source(), which starts a shell to ask for its version.
+    script = found(ctx.find_root().command, {}, "reactor", "_REACTOR_COMPLETE")
+    click.echo(script.source_template % script.source_vars())

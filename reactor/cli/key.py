@@ -1,0 +1,255 @@
+"""``reactor key``: which minions the master accepts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from reactor.cli.settings import Command, ListingGroup, Settings, shared_options, with_json
+
+_STATES = ("accepted", "pending", "rejected", "denied")
+
+_CHOICES = {
+    "accepted": "minions",
+    "acc": "minions",
+    "pending": "minions_pre",
+    "pre": "minions_pre",
+    "unaccepted": "minions_pre",
+    "un": "minions_pre",
+    "rejected": "minions_rejected",
+    "rej": "minions_rejected",
+    "denied": "minions_denied",
+    "den": "minions_denied",
+    "all": "",
+}
+"""What a person may call a state, Salt's words among them, and its folder."""
+
+_COLOURS = {
+    "minions": "green",
+    "minions_pre": "yellow",
+    "minions_rejected": "red",
+    "minions_denied": "magenta",
+}
+
+
+command = ListingGroup(
+    "key",
+    params=shared_options(),
+    help="List, accept, reject and delete the keys of minions.\n\n"
+    "Example: reactor key accept 'web*'",
+)
+
+
+@command.command("list", cls=Command, example="reactor key list pending")
+@click.argument("state", type=click.Choice(list(_CHOICES)), default="all")
+@with_json
+@click.pass_obj
+def list_(settings: Settings, state: str, as_json: bool) -> None:
+    """List the ids of minions by the state of their key."""
+    from bus.keys import KeyStore
+    from reactor.cli import output
+
+    found: dict[str, list[str]] = KeyStore(settings.master()["pki_dir"]).list()
+    folder = _CHOICES[state]
+    if folder:
+        found = {folder: found[folder]}
+    if as_json:
+        click.echo(output.as_json(found))
+        return
+    for name, ids in found.items():
+        click.echo(f"{_spoken(name)}:")
+        for ident in ids:
+            click.secho(f"    {output.safe(ident)}", fg=_COLOURS[name])
+
+
+def _spoken(folder: str) -> str:
+    from bus.keys import FOLDERS
+
+    return next(state for state, name in FOLDERS.items() if name == folder).capitalize()
+
+
+def _changing(function: Any) -> Any:
+    """Give a command what the commands that change keys share."""
+    for option in (
+        click.argument("globs", nargs=-1, metavar="[GLOB]..."),
+        click.option("-y", "--yes", is_flag=True, help="Do not ask."),
+        click.option("-A", "--all", "everybody", is_flag=True, help="The same as '*'."),
+        with_json,
+        click.pass_context,
+    )[::-1]:
+        function = option(function)
+    return function
+
+
+@command.command("accept", cls=Command, example="reactor key accept web1\nreactor key accept -A -y")
+@_changing
+@click.option("--include-rejected", is_flag=True, help="Rejected keys too.")
+@click.option("--include-denied", is_flag=True, help="Denied keys too: they replace the old ones.")
+def accept(ctx: click.Context, include_rejected: bool, include_denied: bool, **common: Any) -> None:
+    """Accept pending keys."""
+    states = ["pending", *_more(rejected=include_rejected, denied=include_denied)]
+    options = {"include_rejected": include_rejected, "include_denied": include_denied}
+    _change(ctx, "accept", states, options, **common)
+
+
+@command.command("reject", cls=Command, example="reactor key reject 'test*'")
+@_changing
+@click.option("--include-accepted", is_flag=True, help="Accepted keys too.")
+@click.option("--include-denied", is_flag=True, help="Denied keys too.")
+def reject(ctx: click.Context, include_accepted: bool, include_denied: bool, **common: Any) -> None:
+    """Reject pending keys; their minions are told so, and may not connect."""
+    states = ["pending", *_more(accepted=include_accepted, denied=include_denied)]
+    options = {"include_accepted": include_accepted, "include_denied": include_denied}
+    _change(ctx, "reject", states, options, **common)
+
+
+@command.command("delete", cls=Command, example="reactor key delete web1")
+@_changing
+def delete(ctx: click.Context, **common: Any) -> None:
+    """Delete keys, in whatever state; a minion that comes again is pending."""
+    _change(ctx, "delete", _STATES, {}, **common)
+
+
+def _more(**wanted: bool) -> list[str]:
+    return [state for state, is_wanted in wanted.items() if is_wanted]
+
+
+def _change(
+    ctx: click.Context,
+    act: str,
+    states: Sequence[str],
+    options: Mapping[str, bool],
+    *,
+    globs: tuple[str, ...],
+    yes: bool,
+    everybody: bool,
+    as_json: bool,
+) -> None:
+    """Ask, change, and show what has changed."""
+    if everybody == bool(globs):
+        raise click.UsageError(f"name ids or globs to {act}, or --all for every one", ctx)
+    opts = ctx.ensure_object(Settings).master()
+    meant = matching(opts, states, globs or ("*",))
+    if not meant:
+        where = "" if act == "delete" else f" {' or '.join(states)}"
+        _fail(ctx, f"no{where} key matches {' '.join(globs) or '*'}: see 'reactor key list'")
+    if not yes:
+        _confirm(ctx, act, shown_keys(opts, states, meant))
+    _show(act, _apply(opts, act, meant, options), as_json=as_json)
+
+
+def matching(opts: Mapping[str, Any], states: Sequence[str], globs: Sequence[str]) -> list[str]:
+    """Return the ids in ``states`` that match one of ``globs``, sorted."""
+    import fnmatch
+
+    from bus.keys import FOLDERS, KeyStore
+
+    found: dict[str, list[str]] = KeyStore(opts["pki_dir"]).list()
+    ids = {ident for state in states for ident in found[FOLDERS[state]]}
+    return sorted(i for i in ids if any(fnmatch.fnmatchcase(i, glob) for glob in globs))
+
+
+def shown_keys(
+    opts: Mapping[str, Any], states: Sequence[str], meant: Sequence[str]
+) -> list[tuple[str, str, str]]:
+    """Return id, state and fingerprint of the keys of ``meant`` that are in one of ``states``."""
+    from bus.keys import FOLDERS, KeyStore
+
+    found = KeyStore(opts["pki_dir"]).finger()
+    return [
+        (ident, state, found[FOLDERS[state]][ident])
+        for ident in meant
+        for state in states
+        if ident in found[FOLDERS[state]]
+    ]
+
+
+def _confirm(ctx: click.Context, act: str, keys: Sequence[tuple[str, str, str]]) -> None:
+    """Ask, with the fingerprints: only by them a person can tell whose keys they are."""
+    from reactor.cli import output
+
+    if not _is_terminal():
+        raise click.UsageError(f"there is no terminal to ask at: add --yes to {act}", ctx)
+    for ident, state, finger in keys:
+        click.echo(f"    {output.safe(ident)} ({state}):  {finger}", err=True)
+    if not click.confirm(f"{act.capitalize()} these keys?", default=False, err=True):
+        _fail(ctx, "nothing was changed")
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def _apply(
+    opts: Mapping[str, Any], act: str, meant: Sequence[str], options: Mapping[str, bool]
+) -> list[str]:
+    """Change the keys one by one, so that exactly those are changed that were shown."""
+    from bus.client import WheelClient
+
+    client = WheelClient(opts)
+    changed = []
+    try:
+        for ident in meant:
+            result = client.cmd(f"key.{act}", [_literal(ident)], kwarg=dict(options))
+            changed += [name for names in result.values() for name in names]
+    finally:
+        client.close()
+    return changed
+
+
+def _literal(ident: str) -> str:
+    """Return a glob that means this id only."""
+    return "".join(f"[{char}]" if char in "*?[" else char for char in ident)
+
+
+def _show(act: str, changed: Sequence[str], *, as_json: bool) -> None:
+    from reactor.cli import output
+
+    if as_json:
+        click.echo(output.as_json({act: list(changed)}))
+        return
+    done = {"accept": "accepted", "reject": "rejected", "delete": "deleted"}[act]
+    for ident in changed:
+        click.echo(f"{done}: {output.safe(ident)}")
+
+
+@command.command("finger", cls=Command, example="reactor key finger web1")
+@click.argument("globs", nargs=-1, metavar="[GLOB]...")
+@with_json
+@click.pass_obj
+def finger(settings: Settings, globs: tuple[str, ...], as_json: bool) -> None:
+    """Show fingerprints, the master's own too: it is what 'master_finger' of a minion takes."""
+    from reactor.cli import output
+
+    found = fingerprints(settings.master(), globs or ("*",))
+    if as_json:
+        click.echo(output.as_json(found))
+        return
+    for folder, fingers in found.items():
+        click.echo(f"{'Master' if folder == 'local' else _spoken(folder)}:")
+        for name, text in fingers.items():
+            click.echo(f"    {output.safe(name)}:  {text}")
+
+
+def fingerprints(opts: Mapping[str, Any], globs: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return fingerprints by folder and id; the master's own, if it has a key, under ``local``."""
+    from pathlib import Path
+
+    from bus.keys import KeyStore, fingerprint, read_public
+
+    own = read_public(Path(opts["pki_dir"], "master.pub"))
+    found = {"local": {"master.pub": fingerprint(own)}} if own else {}
+    store = KeyStore(opts["pki_dir"])
+    for glob in globs:
+        for folder, fingers in store.finger(glob).items():
+            if fingers:
+                found.setdefault(folder, {}).update(fingers)
+    return found
+
+
+def _fail(ctx: click.Context, text: str) -> None:
+    click.echo(f"reactor: {text}", err=True)
+    ctx.exit(1)

@@ -1,0 +1,163 @@
+"""What every command shares: which configuration, how errors are shown, how options are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from bus.config import Opts
+
+_NEGATIVE = re.compile(r"-(\d|\.\d)")
+_SHIELD = "\0"
+"""Cannot occur in a program's arguments, so it marks those that only look like options."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Settings:
+    """The options that stand before or after a command's name.
+
+    Attributes:
+        config: the configuration directory, or None for the usual look-up.
+        debug: show tracebacks.
+    """
+
+    def __init__(self) -> None:
+        self.config: str | None = None
+        self.debug = False
+
+    def master(self) -> Opts:
+        """Return the master's options."""
+        from bus.config import master_config
+
+        return master_config(self.config)
+
+    def minion(self) -> Opts:
+        """Return the minion's options."""
+        from bus.config import minion_config
+
+        return minion_config(self.config)
+
+    def node(self, name: str) -> Opts:
+        """Return the options of ``master`` or ``minion``."""
+        return self.master() if name == "master" else self.minion()
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value:
+        setattr(ctx.ensure_object(Settings), str(param.name), value)
+
+
+def shared_options() -> list[click.Parameter]:
+    """Return the options that every command has."""
+    return [
+        click.Option(
+            ["--config"],
+            metavar="DIR",
+            expose_value=False,
+            is_eager=True,
+            callback=_remember,
+            help="The configuration directory.",
+        ),
+        click.Option(
+            ["--debug"],
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=_remember,
+            help="Show the traceback of an error.",
+        ),
+    ]
+
+
+class Command(click.Command):
+    """A command with the shared options, an example in its help, and arguments left as typed.
+
+    Args:
+        example: a command line that works.
+    """
+
+    def __init__(self, *args: Any, example: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+        self.params += shared_options()
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Let negative numbers be arguments, and say what to do about other dashes."""
+        try:
+            rest = super().parse_args(ctx, _shield(args))
+        except click.NoSuchOption as error:
+            raise _explained(error, ctx, takes_any=_takes_any(self)) from error
+        for name, value in ctx.params.items():
+            ctx.params[name] = _unshield(value)
+        return rest
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Show the example below the options."""
+        super().format_epilog(ctx, formatter)
+        if self.example:
+            formatter.write_paragraph()
+            with formatter.section("Example"):
+                for line in self.example.splitlines():
+                    formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
+class ListingGroup(click.Group):
+    """A group of commands that lists when none of them is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """List if nothing else is asked for; options without a command are those of the list."""
+        named = any(arg in self.commands or arg in ("-h", "--help") for arg in args)
+        lists = not named and (not args or args[0].startswith("-"))
+        return super().parse_args(ctx, ["list", *args] if lists else args)
+
+
+def _takes_any(command: click.Command) -> bool:
+    return any(isinstance(p, click.Argument) and p.nargs == -1 for p in command.params)
+
+
+def _explained(
+    error: click.NoSuchOption, ctx: click.Context, *, takes_any: bool
+) -> click.UsageError:
+    near = error.possibilities or ()
+    if near:
+        advice = f"did you mean {' or '.join(sorted(near))}?"
+    elif takes_any:
+        advice = "if it is an argument, put '--' before it"
+    else:
+        advice = f"see '{ctx.command_path} --help'"
+    return click.UsageError(f"no such option: {error.option_name}; {advice}", ctx)
+
+
+def _shield(args: list[str]) -> list[str]:
+    end = args.index("--") if "--" in args else len(args)
+    head = [_SHIELD + arg if _NEGATIVE.match(arg) else arg for arg in args[:end]]
+    return head + args[end:]
+
+
+def _unshield(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.removeprefix(_SHIELD)
+    if isinstance(value, tuple):
+        return tuple(_unshield(item) for item in value)
+    return value
+
+
+def with_json(function: F) -> F:
+    """Give a command the option ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def with_node(function: F) -> F:
+    """Give a command the option ``--node``."""
+    return click.option(
+        "--node",
+        type=click.Choice(["master", "minion"]),
+        default="master",
+        show_default=True,
+        help="Whose bus.",
+    )(function)

@@ -1,0 +1,49 @@
+"""What a reaction can do. Each kind of call is one class here, and the registry names them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from bus.errors import BusError
+from reactor.engine.firing import Reaction
+from reactor.rules.model import Call
+
+log = logging.getLogger(__name__)
+
+Done = Callable[[Any, str | None], None]
+"""Told a call's result, or its error as one line; in the loop's thread."""
+
+
+class Action(Protocol):
+    """One kind of call."""
+
+    def start(self, call: Call, reaction: Reaction, done: Done) -> None:
+        """Begin; ``done`` is called when it has ended, perhaps at once. Never waits."""
+        ...
+
+
+class Actions:
+    """The registry of actions by kind."""
+
+    def __init__(self, actions: Mapping[str, Action]) -> None:
+        self._actions = dict(actions)
+
+    def start(self, call: Call, reaction: Reaction, done: Done) -> None:
+        """Begin a call of any kind that is known."""
+        action = self._actions.get(call.kind)
+        if action is None:
+            done(None, f"'{call.kind}' reactions do not run here: {self._where(call)}")
+            return
+        try:
+            action.start(call, reaction, done)
+        except BusError as error:
+            done(None, str(error))
+        except Exception as error:  # the boundary of an action: one call must not end the engine
+            log.exception("%s %s could not be begun", call.kind, call.function)
+            done(None, f"{type(error).__name__}: {error}")
+
+    def _where(self, call: Call) -> str:
+        known = ", ".join(sorted(self._actions))
+        return f"{call.source or call.function} may use {known}"

@@ -1,0 +1,335 @@
+"""The reactor role of a master: the engine with its sockets, threads and rules, in one process."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import zmq
+
+from bus import endpoints, loader, rpc
+from bus.complaints import Complaints
+from bus.config import private_dir
+from bus.errors import BusError
+from bus.feed import Feed
+from bus.jid import JidMaker
+from bus.journal import JournalReader, journal_path
+from bus.listener import Listener
+from bus.publisher import Publisher
+from bus.stopping import Stop
+from reactor.engine.actions import Actions
+from reactor.engine.actions.event import EventAction
+from reactor.engine.actions.functions import FunctionAction
+from reactor.engine.actions.local import LocalAction
+from reactor.engine.backlog import Backlog
+from reactor.engine.engine import Engine
+from reactor.engine.firing import rule_key
+from reactor.engine.outbox import Outbox
+from reactor.engine.pool import Mailbox, WorkerPool
+from reactor.engine.reload import Reloader
+from reactor.engine.sources import ConfiguredRules
+from reactor.engine.state import State, prepare, state_path
+from reactor.engine.statistics import describe_rules
+from reactor.rules.model import Functions
+from reactor.rules.snapshot import Problem, Snapshot
+
+log = logging.getLogger(__name__)
+
+_TICK = 0.25
+"""Seconds between two looks at what has to be sent again."""
+
+_PATIENCE = 10.0
+"""Seconds to wait at the start for a bus that is just starting."""
+
+_DRAIN = 0.7
+"""Seconds to let reactions end when the process is told to stop; the rest is resumed later."""
+
+_MOST_REMAINING = 20
+"""How many problems that were there before the event of a reload repeats."""
+
+
+def run(opts: Mapping[str, Any], stop: Stop) -> None:
+    """Serve as the master's reactor until ``stop`` is set.
+
+    Raises:
+        NotRunningError: the master's bus is not there.
+        BusError: the state or a socket cannot be opened.
+    """
+    prepare(private_dir(opts["state_dir"]))
+    with contextlib.ExitStack() as stack:
+        role = _Role(opts, stop, stack)
+        role.serve()
+
+
+class _Role:
+    """The collaborators of the engine, opened in order and closed in reverse."""
+
+    def __init__(self, opts: Mapping[str, Any], stop: Stop, stack: contextlib.ExitStack) -> None:
+        self._opts = opts
+        self._stop = stop
+        self._ticked_at = 0.0
+        self._mailbox = Mailbox()
+        self._backlog = Backlog()
+        stack.callback(self._mailbox.close)
+        self._publisher = Publisher(endpoints.master_pull(opts))
+        stack.callback(self._publisher.close)
+        self._link = rpc.Caller(endpoints.master_link(opts))
+        stack.callback(self._link.close)
+        self._pool = WorkerPool(
+            int(opts["reactor_worker_threads"]), int(opts["reactor_worker_hwm"])
+        )
+        stack.callback(self._pool.close, 0.3)
+        self._outbox = Outbox(self._publisher, int(opts["max_event_size"]))
+        state = State(state_path(opts["state_dir"]))
+        stack.callback(state.close)
+        self._feed = _open_feed(opts, state, stop)
+        stack.callback(self._feed.close)
+        self._rules = ConfiguredRules(opts)
+        self._engine = self._make_engine(state)
+        self._complaints = Complaints()
+        self._server = rpc.Server(
+            endpoints.master_reactor(opts), self._methods(), complaints=self._complaints
+        )
+        stack.callback(self._server.close)
+        self._reloader = Reloader(self._rules, self._engine.snapshot, self._on_loaded)
+        stack.callback(self._reloader.close)
+
+    def serve(self) -> None:
+        """Run the loop until the end is asked for, then let what is under way end."""
+        snapshot = self._engine.snapshot
+        self._announce_problems(snapshot, ())
+        log.info("the reactor serves %d rules", len(snapshot.rules))
+        with JournalReader(journal_path(self._opts["state_dir"])) as journal:
+            self._engine.resume(journal)
+        self._reloader.start()
+        poller, handlers = self._poller()
+        while not self._stop.is_set():
+            self._step(poller, handlers)
+        deadline = time.monotonic() + _DRAIN
+        while self._is_busy() and time.monotonic() < deadline:
+            self._poll(poller, handlers, 0.02)
+            self._outbox.flush()  # the reports of what ends meanwhile
+        self._engine.save_cursor()
+        self._publisher.wait(lambda: not self._publisher.pending, 0.2)
+
+    # -- the loop -------------------------------------------------------------------------
+
+    def _step(self, poller: zmq.Poller, handlers: dict[Any, Callable[[], None]]) -> None:
+        wait = 0.0 if self._engine.has_work else _TICK
+        self._poll(poller, handlers, wait)
+        if not self._engine.turn():
+            _pause(self._stop, 0.5)
+        self._say_if_behind()
+
+    def _say_if_behind(self) -> None:
+        unread = self._engine.behind
+        changed = self._backlog.changed(unread)
+        if changed is not None:
+            tag = "reactor/behind" if changed else "reactor/caught-up"
+            log.warning("%s: %d events are unread", tag, unread)
+            self._engine.announce(tag, {"unread": unread, "seq": self._feed.after})
+
+    def _poll(
+        self, poller: zmq.Poller, handlers: dict[Any, Callable[[], None]], wait: float
+    ) -> None:
+        for ready, _ in poller.poll(int(wait * 1000)):
+            handlers[ready]()
+        now = time.monotonic()
+        if now - self._ticked_at >= _TICK:
+            self._ticked_at = now
+            self._publisher.tick()
+            self._link.tick()
+
+    def _poller(self) -> tuple[zmq.Poller, dict[Any, Callable[[], None]]]:
+        handlers: dict[Any, Callable[[], None]] = {
+            self._feed.socket: lambda: None,  # the engine's turn reads it
+            self._publisher.socket: self._publisher.handle,
+            self._link.socket: self._link.handle,
+            self._server.socket: self._server.handle,
+            self._mailbox.fileno(): self._mailbox.run,
+            self._stop.fileno(): self._stop.drain,
+        }
+        poller = zmq.Poller()
+        for source in handlers:
+            poller.register(source, zmq.POLLIN)
+        return poller, handlers
+
+    def _is_busy(self) -> bool:
+        return bool(self._engine.under_way or len(self._outbox))
+
+    # -- making ---------------------------------------------------------------------------
+
+    def _make_engine(self, state: State) -> Engine:
+        functions = functools.partial(
+            FunctionAction,
+            pool=self._pool,
+            mailbox=self._mailbox,
+            outbox=self._outbox,
+            jids=JidMaker(),
+        )
+        actions = Actions(
+            {
+                "event": EventAction(self._outbox),
+                "local": LocalAction(self._link),
+                "runner": functions("runner", self._load(loader.runners)),
+                "wheel": functions("wheel", self._load(loader.wheels)),
+            }
+        )
+        return Engine(
+            feed=self._feed,
+            state=state,
+            actions=actions,
+            outbox=self._outbox,
+            functions=_Deferred(self._load_modules),
+            snapshot=self._rules.load(),
+            is_full=lambda: self._pool.is_full,
+        )
+
+    def _load(self, load: Callable[..., loader.Functions]) -> Callable[[], loader.Functions]:
+        return functools.partial(load, self._opts)
+
+    def _load_modules(self) -> Functions:
+        """Load execution functions on the master, as ``salt[...]`` in templates."""
+        return loader.execution_modules(self._opts, grains=loader.grains(self._opts))
+
+    # -- rules ----------------------------------------------------------------------------
+
+    def _on_loaded(self, snapshot: Snapshot, seconds: float) -> None:
+        """Have the loop put a new snapshot in force."""
+        self._mailbox.put(lambda: self._swap(snapshot, seconds))
+
+    def _swap(self, snapshot: Snapshot, seconds: float) -> None:
+        old = self._engine.snapshot
+        self._engine.swap(snapshot)
+        solved = [problem for problem in old.problems if problem not in snapshot.problems]
+        log.info(
+            "%d rules in force after a reload of %.3f s%s",
+            len(snapshot.rules),
+            seconds,
+            _standing(len(snapshot.problems), len(solved)),
+        )
+        remaining = self._announce_problems(snapshot, old.problems)
+        before = {rule_key(rule): rule for rule in old.rules}
+        after = {rule_key(rule): rule for rule in snapshot.rules}
+        changed = [key for key, rule in after.items() if before.get(key) != rule]
+        self._engine.announce(
+            "reactor/rules/reloaded",
+            {
+                "version": snapshot.version,
+                "rules": len(snapshot.rules),
+                "changed": sorted(after[key].name for key in changed),
+                "removed": sorted(before[key].name for key in before.keys() - after.keys()),
+                "problems": len(snapshot.problems),
+                "remaining": [_describe(problem) for problem in remaining[:_MOST_REMAINING]],
+                "solved": len(solved),
+                "seconds": round(seconds, 6),
+            },
+        )
+
+    def _announce_problems(
+        self, snapshot: Snapshot, known: tuple[Problem, ...]
+    ) -> tuple[Problem, ...]:
+        """Log every problem, fire an event for each new one, and return those known before."""
+        for problem in snapshot.problems:
+            log.error("%s", problem)
+            if problem not in known:
+                self._engine.announce("reactor/rules/error", _describe(problem))
+        return tuple(problem for problem in snapshot.problems if problem in known)
+
+    # -- what can be asked ----------------------------------------------------------------
+
+    def _methods(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
+        return {
+            "ping": lambda _: True,
+            "status": lambda _: self._status(),
+            "rules": lambda _: describe_rules(
+                self._engine.snapshot, self._engine.statistics, rule_key
+            ),
+            "reload": lambda _: self._reload(),
+        }
+
+    def _reload(self) -> bool:
+        self._reloader.poke()
+        return True
+
+    def _status(self) -> dict[str, Any]:
+        engine = self._engine
+        return {
+            "rules": len(engine.snapshot.rules),
+            "problems": len(engine.snapshot.problems),
+            "paths": list(self._rules.paths),
+            "seq": self._feed.after,
+            "behind": engine.behind,
+            "under_way": engine.under_way,
+            "waiting": self._pool.waiting,
+            "lost": self._feed.lost,
+            "counters": {**engine.statistics.total, **self._complaints.counters},
+        }
+
+
+class _Deferred(Mapping[str, Callable[..., Any]]):
+    """Functions that are loaded when a template first asks for one."""
+
+    def __init__(self, load: Callable[[], Functions]) -> None:
+        self._functions = functools.cache(load)
+
+    def __getitem__(self, name: str) -> Callable[..., Any]:
+        return self._functions()[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._functions()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._functions())
+
+    def __len__(self) -> int:
+        return len(self._functions())
+
+
+def _standing(problems: int, solved: int) -> str:
+    """Return the words about problems that end the line on a reload."""
+    if problems:
+        return f"; problems: {problems}"
+    return "; no problems now" if solved else ""
+
+
+def _describe(problem: Problem) -> dict[str, Any]:
+    return {
+        "source": str(problem.source),
+        "file": problem.source.path,
+        "line": problem.source.line,
+        "message": problem.message,
+        "kept": problem.kept,
+    }
+
+
+def _open_feed(opts: Mapping[str, Any], state: State, stop: Stop) -> Feed:
+    """Open the feed at the state's cursor; a bus that is just starting is waited for."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            journal = JournalReader(journal_path(opts["state_dir"]))
+            feed = Feed(Listener(endpoints.master_pub(opts)), journal)
+            break
+        except BusError:
+            if stop.is_set() or time.monotonic() > deadline:
+                raise
+            _pause(stop, 0.05)
+    bus_id, seq = state.cursor() or ("", 0)
+    if bus_id not in ("", feed.bus_id):
+        log.warning("the journal is another one than before: the reactor begins at its start")
+        state.reset(feed.bus_id, 0)
+        seq = 0
+    feed.start_after(seq)
+    return feed
+
+
+def _pause(stop: Stop, seconds: float) -> None:
+    """Wait, but no longer than until the end is asked for."""
+    poller = zmq.Poller()
+    poller.register(stop.fileno(), zmq.POLLIN)
+    poller.poll(int(seconds * 1000))

@@ -1,0 +1,164 @@
+"""Hot reload: watches what the rules depend on, and loads a new snapshot beside the loop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver, ObservedWatch
+
+from reactor.rules.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+QUIET = 0.05
+"""Seconds without a further change before a reload: a git checkout is one, not a thousand."""
+LONGEST = 0.5
+"""Seconds after the first change when a reload happens even if changes go on."""
+LOOK_EVERY = 2.0
+"""Seconds between two looks without any notice: network mounts send none."""
+
+
+class Rules(Protocol):
+    """Where rules come from; see `reactor.rules.loading.RuleSet`."""
+
+    def load(self, previous: Snapshot | None = None) -> Snapshot:
+        """Read what changed; never raises for a bad file."""
+        ...
+
+    def watch_paths(self) -> Iterable[str | Path]:
+        """Return the files and folders that the last load depends on."""
+        ...
+
+
+OnLoaded = Callable[[Snapshot, float], None]
+"""Told of a new snapshot and of the seconds that it took; in the reloader's thread."""
+
+
+class Reloader:
+    """Loads a new snapshot whenever something changed that the rules depend on.
+
+    Args:
+        rules: where they come from.
+        snapshot: what is in force.
+        on_loaded: told of each snapshot that differs.
+    """
+
+    def __init__(self, rules: Rules, snapshot: Snapshot, on_loaded: OnLoaded) -> None:
+        self._rules = rules
+        self._snapshot = snapshot
+        self._on_loaded = on_loaded
+        self._changed = threading.Event()
+        self._ending = False
+        self._watches = _Watches(self._changed)
+        self._thread = threading.Thread(target=self._run, name="reloader", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._watches.set(self._rules.watch_paths())
+        self._thread.start()
+
+    def poke(self) -> None:
+        """Have it look now."""
+        self._changed.set()
+
+    def close(self) -> None:
+        """End watching."""
+        self._ending = True
+        self._changed.set()
+        self._thread.join(2)
+        self._watches.close()
+
+    def _run(self) -> None:
+        while not self._ending:
+            if self._changed.wait(LOOK_EVERY):
+                self._settle()
+            if not self._ending:
+                self._load()
+
+    def _settle(self) -> None:
+        """Wait until the changes pause."""
+        first = time.monotonic()
+        while time.monotonic() - first < LONGEST and not self._ending:
+            self._changed.clear()
+            if not self._changed.wait(QUIET):
+                return
+
+    def _load(self) -> None:
+        begun = time.monotonic()
+        try:
+            snapshot = self._rules.load(self._snapshot)
+            self._watches.set(self._rules.watch_paths())
+        except Exception:  # the boundary of the thread: a failed reload leaves the old rules
+            log.exception("the rules could not be reloaded; the old ones stay in force")
+            return
+        differs = not snapshot.same_as(self._snapshot)
+        self._snapshot = snapshot
+        if differs:
+            self._on_loaded(snapshot, time.monotonic() - begun)
+
+
+class _Watches(FileSystemEventHandler):
+    """The folders that are watched now."""
+
+    _READS = frozenset({"opened", "closed_no_write"})
+
+    def __init__(self, changed: threading.Event) -> None:
+        self._changed = changed
+        self._observer: BaseObserver | None = None
+        self._watched: dict[str, ObservedWatch] = {}
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Note a change; reading a file, as the reload itself does, is none."""
+        if event.event_type not in self._READS:
+            self._changed.set()
+
+    def set(self, paths: Iterable[str | Path]) -> None:
+        """Watch the folders of these paths and no others."""
+        wanted = {str(folder) for path in paths if (folder := _existing_folder(Path(path)))}
+        if self._observer is None:
+            self._observer = Observer()
+            self._observer.start()
+        for gone in self._watched.keys() - wanted:
+            self._drop(gone)
+        for new in wanted - self._watched.keys():
+            self._add(new)
+
+    def _add(self, folder: str) -> None:
+        assert self._observer is not None
+        try:
+            self._watched[folder] = self._observer.schedule(self, folder, recursive=False)
+        except OSError as error:
+            log.warning(
+                "cannot watch %s (%s); it is looked at every %g s instead",
+                folder,
+                error,
+                LOOK_EVERY,
+            )
+
+    def _drop(self, folder: str) -> None:
+        watch: Any = self._watched.pop(folder)
+        if self._observer is not None:
+            try:
+                self._observer.unschedule(watch)
+            except (KeyError, OSError):
+                log.debug("the folder %s was no longer watched", folder)
+
+    def close(self) -> None:
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join(2)
+
+
+def _existing_folder(path: Path) -> Path | None:
+    """Return the folder to watch for ``path``: itself, its parent, or the nearest that exists."""
+    for candidate in (path, *path.parents):
+        if candidate.is_dir():
+            return candidate
+    return None

@@ -1,0 +1,103 @@
+"""Salt's reactor files as rules: rendered for each event, parsed, and read as calls."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+from bus.record import Event
+from bus.yamlfile import YamlError, load
+from reactor.errors import RuleError
+from reactor.rules.model import Call, Functions, Plan, Source
+from reactor.rules.reactions import read_calls
+from reactor.rules.templates import SaltFunctions, Template
+
+_log = logging.getLogger(__name__)
+
+_CACHED = 128
+_CACHED_LETTERS = 4_096
+"""Only short texts are remembered: 128 long ones, made of hostile data, would fill the memory."""
+
+_ID = re.compile(r"^(['\"]?)([^\s'\"#{][^:'\"{]*)\1:", re.MULTILINE)
+EMPTY = "the file renders to nothing"
+
+
+class ReactorFile:
+    """One version of a reactor file: its template, and what its texts were read as."""
+
+    def __init__(self, template: Template) -> None:
+        self._template = template
+        self._path = template.sources.root
+        self._ids = _find_ids(template.sources.texts[self._path])
+        self._warned: set[str] = set()
+        self._remembered = lru_cache(maxsize=_CACHED)(self._read)
+
+    def calls(self, values: Mapping[str, Any]) -> tuple[Call, ...]:
+        """Return what the file says is to be done about an event.
+
+        Raises:
+            RuleError: it cannot be rendered, parsed or read.
+        """
+        text = self._template.render(values)
+        if not text or text.isspace():
+            return ()
+        return self._remembered(text) if len(text) <= _CACHED_LETTERS else self._read(text)
+
+    def _read(self, text: str) -> tuple[Call, ...]:
+        try:
+            value, lines = load(text, self._path)
+        except YamlError as error:
+            raise RuleError(error.problem, self._path, error.line, rendered=True) from error
+        if value is None:
+            return ()
+        return read_calls(value, lines, self._path, self._ids, self._warn)
+
+    def _warn(self, text: str) -> None:
+        # Once for each version of the file: events come by the thousand.
+        if text not in self._warned:
+            self._warned.add(text)
+            _log.warning("%s", text, extra={"action": "rule_warning"})
+
+
+def _find_ids(text: str) -> dict[str, int]:
+    """Return the line of each ID that stands in the file as it is."""
+    return {
+        found[2].strip(): text.count("\n", 0, found.start()) + 1 for found in _ID.finditer(text)
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class SaltRule:
+    """One file of one entry of a ``reactor:`` map. See `reactor.rules.model.Rule`.
+
+    Attributes:
+        file: the reactor file's present version.
+    """
+
+    name: str
+    source: Source
+    patterns: tuple[str, ...]
+    file: ReactorFile
+    description: str = ""
+    priority: int = 0
+    enabled: bool = True
+    style: Literal["salt"] = "salt"
+
+    def plan(self, event: Event, functions: Functions) -> Plan:
+        """Render the file for ``event`` and return its calls.
+
+        Raises:
+            RuleError: the file cannot be rendered, parsed or read.
+        """
+        values = {
+            "tag": event.tag,
+            "data": event.data,
+            "payload": event.payload,
+            "salt": SaltFunctions(functions),
+        }
+        calls = self.file.calls(values)
+        return Plan(calls) if calls else Plan((), EMPTY)

@@ -1,0 +1,160 @@
+"""Checks native rule files against the JSON Schema that ships; each error is one clear line."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import jsonschema_rs
+
+from bus.yamlfile import Lines
+from reactor.errors import RuleError, path_text
+
+Path = tuple[str | int, ...]
+
+_MAX_ERRORS = 20
+_SAID_IN_FULL = ("oneOf", "propertyNames")
+_KINDS: Mapping[str, str] = {
+    "string": "text",
+    "array": "a list",
+    "object": "a mapping",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "nothing",
+}
+
+
+def load_schema() -> Any:
+    """Return the JSON Schema of native rule files."""
+    return json.loads(resources.files(__package__).joinpath("schema.json").read_text("utf-8"))
+
+
+class Validator:
+    """Checks the value of a rule file; made once, used for every file."""
+
+    def __init__(self) -> None:
+        self._schema = load_schema()
+        self._validator = jsonschema_rs.validator_for(self._schema)
+        self._describers: Mapping[str, Callable[[Any, Any], str]] = {
+            "additionalProperties": self._unknown_key,
+            "required": lambda error, _schema: f"the key {error.kind.property!r} is missing",
+            "type": _wrong_type,
+            "enum": _wrong_choice,
+            "minItems": lambda _error, _schema: "an empty list: give at least one item",
+            "minLength": lambda _error, _schema: "an empty text",
+            "minimum": lambda error, _schema: f"a number of at least {error.kind.limit}",
+            "maximum": lambda error, _schema: f"a number of at most {error.kind.limit}",
+        }
+
+    def check(self, value: Any, file: str, lines: Lines) -> list[RuleError]:
+        """Return what is wrong with the value of ``file``, at most 20 errors, by line."""
+        culprit = _find_odd(value, ())
+        if culprit is not None:
+            path, problem = culprit
+            return [RuleError(problem, file, lines.at(path), path_text(path))]
+        found = {
+            error.line: error
+            for error in (
+                self._error(error, file, lines) for error in self._validator.iter_errors(value)
+            )
+        }
+        return [found[line] for line in sorted(found)][:_MAX_ERRORS]
+
+    def _error(self, error: Any, file: str, lines: Lines) -> RuleError:
+        path: Path = tuple(error.instance_path)
+        if error.kind.name == "propertyNames":
+            path = (*path, self._bad_name(error.instance))
+        elif error.kind.name == "additionalProperties":
+            path = (*path, error.kind.unexpected[0])
+        elif error.kind.name == "oneOf" and (mistyped := self._mistyped(error)):
+            path = (*path, mistyped[0])
+        return RuleError(self._describe(error), file, lines.at(path), path_text(path))
+
+    def _describe(self, error: Any) -> str:
+        schema = self._schema_at(error.schema_path[:-1])
+        if error.kind.name == "propertyNames":
+            schema = self._schema["$defs"]["name"]
+        stated = schema.get("x-problem")
+        mistyped = self._mistyped(error) if error.kind.name == "oneOf" else None
+        if mistyped:
+            return f"unknown key {mistyped[0]!r}: did you mean {mistyped[1]!r}?"
+        if error.kind.name in _SAID_IN_FULL:
+            return str(stated)
+        if stated and error.kind.name != "required":
+            return f"{stated}, not {_shown(error.instance)}"
+        describe = self._describers.get(error.kind.name)
+        return describe(error, schema) if describe else str(error.message)
+
+    def _mistyped(self, error: Any) -> tuple[str, str] | None:
+        """Return the key of an action that has none of the kinds but is near one, and that kind."""
+        schema = self._schema_at(error.schema_path[:-1])
+        kinds = [kind for option in schema["oneOf"] for kind in option["required"]]
+        if not isinstance(error.instance, dict) or not error.instance.keys().isdisjoint(kinds):
+            return None
+        for key in error.instance:
+            if near := difflib.get_close_matches(key, kinds, 1):
+                return key, near[0]
+        return None
+
+    def _schema_at(self, path: Sequence[str | int]) -> Any:
+        """Return the part of the schema that ``path`` leads to, through references."""
+        here = self._schema
+        for key in path:
+            if key == "$ref":
+                name = here["$ref"].rpartition("/")[2]
+                here = self._schema["$defs"][name]
+            else:
+                here = here[key]
+        return here
+
+    def _bad_name(self, rules: Mapping[str, Any]) -> str:
+        allowed = re.compile(self._schema["$defs"]["name"]["pattern"])
+        return next(name for name in rules if not allowed.search(name))
+
+    def _unknown_key(self, error: Any, schema: Any) -> str:
+        unknown = error.kind.unexpected[0]
+        known = sorted(schema["properties"])
+        near = difflib.get_close_matches(unknown, known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+        return f"unknown key {unknown!r}: {hint}"
+
+
+def _find_odd(value: Any, path: Path) -> tuple[Path, str] | None:
+    """Find what JSON cannot hold and YAML can: keys that are no text, sets, bytes."""
+    pairs: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        odd = next((key for key in value if not isinstance(key, str)), "")
+        if odd != "":
+            return (*path, odd), f"the key {odd!r} is no text: put it in quotes"
+        pairs = value.items()
+    elif isinstance(value, list):
+        pairs = enumerate(value)
+    elif value is not None and not isinstance(value, str | int | float):
+        return path, f"a value of the type {type(value).__name__} cannot stand here"
+    return next((found for key, item in pairs if (found := _find_odd(item, (*path, key)))), None)
+
+
+def _wrong_type(error: Any, _schema: Any) -> str:
+    wanted = " or ".join(_KINDS[name] for name in error.kind.types)
+    return f"{wanted} is wanted here, not {_shown(error.instance)}"
+
+
+def _wrong_choice(error: Any, schema: Any) -> str:
+    choices = [str(choice) for choice in schema["enum"]]
+    near = difflib.get_close_matches(str(error.instance), choices, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(choices)}"
+    return f"unknown value {_shown(error.instance)}: {hint}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,184 @@
+"""Master and minions as separate daemons, each with a configuration of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+
+from bus.config import master_config
+from bus.keys import KeyStore
+from tests.system import ROOT, wait_until
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _reactor(*arguments, code=0):
+    ended = subprocess.run(
+        [sys.executable, "-m", "reactor", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=40,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert code is None or ended.returncode == code, ended.stdout + ended.stderr
+    return ended
+
+
+class Daemon:
+    """A running `reactor master` or `reactor minion`."""
+
+    def __init__(self, role, config):
+        self.config = config
+        self.log = config / f"{role}.stderr"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "reactor", role, "--config", str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+
+    def stop(self):
+        """End it as systemd would, and return its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(5)
+
+
+@contextmanager
+def _daemon(role, config):
+    daemon = Daemon(role, config)
+    try:
+        yield daemon
+    finally:
+        if daemon.process.poll() is None:
+            daemon.process.kill()
+        daemon.process.wait(5)
+
+
+@pytest.fixture
+def port(tmp_path):
+    """A master's configuration, and its port."""
+    port = _free_port()
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "master").write_text(f"interface: 127.0.0.1\nret_port: {port}\n")
+    return port
+
+
+def _minion_config(tmp_path, ident, port, **options):
+    folder = tmp_path / ident
+    folder.mkdir()
+    lines = {"id": ident, "master": "127.0.0.1", "master_port": port, **options}
+    (folder / "minion").write_text(json.dumps(lines))
+    return folder
+
+
+def _keys(config):
+    return json.loads(_reactor("key", "list", "--config", str(config), "--json").stdout)
+
+
+def _pings(config, *target):
+    ended = _reactor("cmd", "--config", str(config), "--json", *target, "test.ping", code=None)
+    found = {}
+    for line in ended.stdout.splitlines():
+        found.update(json.loads(line))
+    return {name for name, data in found.items() if data["success"] and data["return"] is True}
+
+
+def test_two_minions_and_their_keys(tmp_path, port):
+    """Pending, accepted, rejected, deleted: each state shows, and only accepted ones get jobs."""
+    config = tmp_path / "m"
+    one = _minion_config(tmp_path, "web1", port, grains={"role": "web"})
+    two = _minion_config(tmp_path, "db1", port)
+    with _daemon("master", config) as master, _daemon("minion", one), _daemon("minion", two):
+        wait_until(
+            lambda: (
+                KeyStore(master_config(config)["pki_dir"]).list()["minions_pre"] == ["db1", "web1"]
+            ),
+            20,
+        )
+        assert _reactor("status", "--config", str(config)).returncode == 0
+        _reactor("key", "accept", "--config", str(config), "web*", "-y")
+        _reactor("key", "reject", "--config", str(config), "db*", "-y")
+        wait_until(lambda: _pings(config, "*") == {"web1"})
+        assert "db1" in json.dumps(_keys(config))
+        _reactor("key", "delete", "--config", str(config), "db1", "-y")
+        _reactor("key", "accept", "--config", str(config), "web1", "-y", code=None)
+        wait_until(
+            lambda: "db1" in KeyStore(master_config(config)["pki_dir"]).list()["minions_pre"], 20
+        )
+        _reactor("key", "accept", "--config", str(config), "--all", "-y")
+        wait_until(lambda: _pings(config, "*") == {"web1", "db1"}, 20)
+        assert _pings(config, "-L", "web1,nobody") == {"web1"}
+        assert _pings(config, "-G", "role:web") == {"web1"}
+        assert _pings(config, "-E", "d.*") == {"db1"}
+        assert _pings(config, "-C", "web* or E@db\\d") == {"web1", "db1"}
+        assert master.stop() == 0
+
+
+def test_the_master_comes_back(tmp_path, port):
+    """After a restart of the master its minions are there again, without anybody's help."""
+    config = tmp_path / "m"
+    (config / "master").write_text(f"interface: 127.0.0.1\nret_port: {port}\nauto_accept: true\n")
+    one = _minion_config(tmp_path, "web1", port)
+    with _daemon("minion", one) as minion:
+        with _daemon("master", config) as master:
+            wait_until(lambda: _pings(config, "*") == {"web1"}, 20)
+            assert master.stop() == 0
+        with _daemon("master", config):
+            wait_until(lambda: _pings(config, "*") == {"web1"}, 20)
+            assert minion.stop() == 0
+
+
+def test_a_minion_that_knows_its_masters_fingerprint(tmp_path, port):
+    """With the right one it joins; with another one it never speaks to the master."""
+    config = tmp_path / "m"
+    with _daemon("master", config):
+        _reactor("status", "--config", str(config), "--wait", "20")
+        shown = json.loads(_reactor("key", "finger", "--config", str(config), "--json").stdout)
+        finger = next(
+            value for value in _leaves(shown) if isinstance(value, str) and value.count(":") == 31
+        )
+        wrong = ":".join(reversed(finger.split(":")))
+        right = _minion_config(tmp_path, "web1", port, master_finger=finger)
+        other = _minion_config(tmp_path, "web2", port, master_finger=wrong)
+        with _daemon("minion", right), _daemon("minion", other):
+            wait_until(lambda: "web1" in json.dumps(_keys(config)), 20)
+            _reactor("key", "accept", "--config", str(config), "web1", "-y")
+            wait_until(lambda: _pings(config, "*") == {"web1"}, 20)
+            assert "web2" not in json.dumps(_keys(config))
+
+
+def _leaves(value):
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from _leaves(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _leaves(inner)
+    else:
+        yield value
+
+
+def test_a_second_master_in_the_same_place_is_refused(tmp_path, port):
+    """One clear line, and the first goes on."""
+    config = tmp_path / "m"
+    with _daemon("master", config):
+        _reactor("status", "--config", str(config), "--wait", "20")
+        second = _reactor("master", "--config", str(config), code=None)
+        assert second.returncode == 1
+        assert "another server" in second.stderr
+        assert _reactor("status", "--config", str(config)).returncode == 0

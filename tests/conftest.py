@@ -1,0 +1,37 @@
+"""Fixtures of every test: a short directory, a master's options, and a bus in its process."""
+
+import pytest
+
+from tests.support import master_options, minion_options, running_bus, temporary_directory
+
+
+@pytest.fixture
+def tmp_path():
+    """Pytest's own, but short: with several test processes its paths outgrow a socket's."""
+    with temporary_directory() as directory:
+        yield directory
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A directory whose path is short enough for socket files."""
+    return tmp_path
+
+
+@pytest.fixture
+def master_opts(place):
+    """The options of a master that lives in ``place``."""
+    return master_options(place)
+
+
+@pytest.fixture
+def minion_opts(place):
+    """The options of a minion that lives in ``place``."""
+    return minion_options(place)
+
+
+@pytest.fixture
+def bus_process(master_opts):
+    """The bus role of a master, in a process of its own."""
+    with running_bus(master_opts) as running:
+        yield running

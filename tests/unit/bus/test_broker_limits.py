@@ -1,0 +1,341 @@
+"""The limits of a bus: the arithmetic, and what a sender and a listener notice of them."""
+
+import threading
+import time
+
+import pytest
+import zmq
+
+from bus import endpoints, frames, native, rpc, wire
+from bus.broker.limits import MAX_SENDERS, Limits, Listeners, QueueBound, Rates
+from bus.broker.server import EventSockets
+from bus.config.options import options_of
+from bus.errors import FireRateError, ListenerLimitError, WireError
+from bus.event import get_event
+from bus.listener import Listener
+from bus.publisher import Publisher
+from bus.store import MemoryStore
+from tests.support import running_bus, wait_for
+
+
+class _Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_the_limits_are_those_of_the_options(master_opts):
+    """Every one is an option, and the defaults agree."""
+    assert Limits.of(master_opts) == Limits()
+    for name in Limits.__slots__:
+        assert options_of("master")[name].default == getattr(Limits(), name)
+
+
+def test_a_second_s_worth_may_come_at_once():
+    """Then the sender waits until something is earned; others do not."""
+    clock = _Clock()
+    rates = Rates(10, clock)
+    for _ in range(10):
+        assert rates.refusal(b"a") is None
+        rates.charge(b"a", 1)
+    assert "fire_rate of 10 events a second" in str(rates.refusal(b"a"))
+    assert rates.refusal(b"b") is None
+    clock.now += 0.11
+    assert rates.refusal(b"a") is None
+
+
+def test_a_large_fire_passes_on_credit():
+    """It is not stuck for ever behind a small rate; its sender pays for it with time."""
+    clock = _Clock()
+    rates = Rates(10, clock)
+    rates.charge(b"a", 100)
+    clock.now += 8.9
+    assert isinstance(rates.refusal(b"a"), FireRateError)
+    clock.now += 0.3
+    assert rates.refusal(b"a") is None
+    clock.now += 1000
+    assert rates.refusal(b"a") is None
+    rates.charge(b"a", 10)
+    assert rates.refusal(b"a")
+
+
+def test_senders_that_are_gone_are_forgotten():
+    """A thousand short-lived ones cost nothing for ever."""
+    rates = Rates(1, _Clock())
+    rates.charge(b"first", 5)
+    assert rates.refusal(b"first")
+    for number in range(MAX_SENDERS):
+        rates.charge(b"%d" % number, 5)
+    assert rates.refusal(b"first") is None
+
+
+def test_listeners_are_counted_by_their_topics():
+    """One that asks again is the same; one that goes makes room."""
+    listeners = Listeners(2)
+    assert listeners.join(b"a") is None
+    assert listeners.join(b"b") is None
+    assert listeners.join(b"a") is None
+    assert "max_listeners" in str(listeners.join(b"c"))
+    listeners.leave(b"a")
+    listeners.leave(b"unknown")
+    assert len(listeners) == 1
+    assert listeners.join(b"c") is None
+
+
+class TestQueueBound:
+    """How many events may wait for a listener."""
+
+    def test_small_events_change_nothing(self):
+        """The number is what bounds them."""
+        bound = QueueBound(20_000, 128 << 20)
+        assert not any(bound.note(1000, 200_000) for _ in range(1000))
+        assert bound.length == 20_000
+
+    def test_large_events_at_once_small_ones_slowly(self):
+        """The large ones may still wait while smaller ones come."""
+        bound = QueueBound(20_000, 128 << 20)
+        assert bound.note(1, 1 << 20)
+        assert bound.length == 128
+        assert not bound.note(1, 200)
+        changes = [bound.note(1, 200) for _ in range(1000)]
+        assert bound.length == 20_000
+        assert 10 < sum(changes) < 40
+
+    def test_never_none_at_all(self):
+        """One event waits, however large it is."""
+        bound = QueueBound(100, 1000)
+        bound.note(1, 1_000_000)
+        assert bound.length == 1
+
+    @pytest.mark.parametrize(
+        "sizes", [[1 << 20], [1 << 20, 200], [1 << k for k in range(20, 6, -1)]]
+    )
+    def test_what_waits_for_a_stopped_listener_is_bounded(self, sizes):
+        """Whatever comes in which order: five times the size, while the number alone says 20 GB."""
+        bound = QueueBound(20_000, 128 << 20)
+        waiting = total = 0
+        for size in sizes:
+            for _ in range(30_000):
+                bound.note(1, size)
+                if waiting < bound.length:
+                    waiting += 1
+                    total += size
+        assert total <= 5 * (128 << 20)
+
+
+@pytest.fixture
+def limited(master_opts):
+    """Runs a master's bus with the limits given."""
+    running = []
+
+    def run(**limits):
+        running.append(running_bus(master_opts.with_(**limits)))
+        return running[-1].__enter__().opts
+
+    yield run
+    for each in running:
+        each.__exit__(None, None, None)
+
+
+def _event(tag="t"):
+    return wire.pack_event(tag, {})
+
+
+def test_who_fires_too_fast_waits(limited):
+    """Nothing is lost: the burst passes, the rest comes as fast as it may."""
+    opts = limited(fire_rate=20)
+    begun = time.monotonic()
+    with native.connect("master", opts) as connection:
+        for number in range(30):
+            connection.fire("t", {"n": number}, timeout=10)
+        assert time.monotonic() - begun >= 0.4
+        assert [event.data["n"] for event in connection.listen("t", since=0, timeout=0.2)] == list(
+            range(30)
+        )
+
+
+def test_who_does_not_wait_is_told_the_option(limited):
+    """False from Salt's library, an error that names it from the native one."""
+    opts = limited(fire_rate=1)
+    with native.connect("master", opts) as connection:
+        connection.fire_events([("t", {})] * 100)
+        with pytest.raises(FireRateError, match="option fire_rate of 1 "):
+            connection.fire("t", {}, timeout=0.3)
+        with pytest.raises(FireRateError, match="fire_rate"):
+            connection.fire_events([("t", {})], timeout=0.3)
+    with get_event("master", opts=opts, listen=False) as events:
+        assert events.fire_event({}, "t")
+        assert not events.fire_event({}, "t", timeout=300)
+
+
+def test_one_who_fires_too_fast_slows_nobody(limited):
+    """Each sender has a rate of its own."""
+    opts = limited(fire_rate=100)
+    flood = Publisher(endpoints.master_pull(opts))
+    ended = threading.Event()
+
+    def fire():
+        while not ended.is_set():
+            flood.send([_event("flood")], on_done=lambda seq, error: None)
+            flood.handle()
+            time.sleep(0.0005)
+
+    thread = threading.Thread(target=fire)
+    thread.start()
+    try:
+        polite = Publisher(endpoints.master_pull(opts))
+        for _ in range(50):
+            begun = time.monotonic()
+            polite.fire([_event("polite")], 5)
+            assert time.monotonic() - begun < 1
+        polite.close()
+    finally:
+        ended.set()
+        thread.join()
+        flood.close()
+
+
+def test_a_bare_event_that_comes_too_fast_is_counted(place):
+    """It asks for no answer, so its loss is said in the log and counted."""
+    with _local(place, fire_rate=1) as (sockets, client):
+        client.send(_event())
+        client.send(_event())
+        wait_for(lambda: _turn(sockets) or sockets.counters["too_fast"])
+        assert sockets.counters == {"fired": 1, "published": 1, "too_fast": 1}
+
+
+def test_a_call_is_never_too_fast(place):
+    """Whoever fires too fast can still ask why."""
+    with _local(place, fire_rate=1) as (sockets, client):
+        client.send(_event())
+        client.send_multipart(frames.call(b"1", "ping", {}))
+        wait_for(lambda: _turn(sockets) or client.poll(10))
+        assert client.recv_multipart()[0] == frames.RESULT
+
+
+class _local:  # noqa: N801 - reads as the function that it stands for
+    """Event sockets in this process with limits, and a client."""
+
+    def __init__(self, place, **limits):
+        self._context = zmq.Context()
+        self.pub = f"ipc://{place}/pub.ipc"
+        pull = f"ipc://{place}/pull.ipc"
+        self.sockets = EventSockets(
+            pull=pull, pub=self.pub, store=MemoryStore(), limits=Limits(**limits)
+        )
+        self.client = self._context.socket(zmq.DEALER)
+        self.client.connect(pull)
+
+    def __enter__(self):
+        return self.sockets, self.client
+
+    def __exit__(self, *_):
+        self.client.close(linger=0)
+        self.sockets.close()
+        self._context.term()
+
+
+def _turn(sockets):
+    for socket in sockets.sockets:
+        if socket.poll(5):
+            sockets.handle(socket)
+
+
+def test_a_listener_too_many_is_told_the_option(limited):
+    """The others hear on; it hears nothing; when one has gone there is room for it."""
+    opts = limited(max_listeners=2)
+    address = endpoints.master_pub(opts)
+    listeners = [Listener(address) for _ in range(3)]
+    for listener in listeners[:2]:
+        listener.wait_ready(5)
+    with pytest.raises(ListenerLimitError, match=r"2 listeners, .* option max_listeners allows"):
+        listeners[2].wait_ready(5)
+    publisher = Publisher(endpoints.master_pull(opts))
+    publisher.fire([_event("a/1")], 5)
+    assert listeners[0].receive(5).wire.startswith(b"a/1\n")
+    assert listeners[2].receive(0.2) is None
+    listeners[0].close()
+    wait_for(lambda: _is_let_in(listeners[2]))
+    publisher.fire([_event("a/2")], 5)
+    assert listeners[2].receive(5).wire.startswith(b"a/2\n")
+    publisher.close()
+    for listener in listeners[1:]:
+        listener.close()
+
+
+def _is_let_in(listener):
+    try:
+        listener.wait_ready(5)
+    except ListenerLimitError:
+        return False
+    return True
+
+
+def test_salt_s_library_says_that_there_is_no_room(limited):
+    """With ``raise_errors`` as an error, else as when there is no bus."""
+    opts = limited(max_listeners=1)
+    with get_event("master", opts=opts):
+        with pytest.raises(ListenerLimitError, match="max_listeners"):
+            get_event("master", opts=opts, raise_errors=True)
+        with get_event("master", opts=opts) as events:
+            assert not events.connect_pub(0.5)
+            assert events.get_event(wait=0.1) is None
+
+
+def test_listeners_that_come_and_go_are_not_counted_for_ever(limited):
+    """Each one that goes is forgotten, whether it says so or not."""
+    opts = limited(max_listeners=3)
+    for _ in range(50):
+        listener = Listener(endpoints.master_pub(opts))
+        wait_for(lambda listener=listener: _is_let_in(listener))
+        listener.close()
+
+
+def test_a_mark_that_cannot_be_read():
+    """It is no refusal and no mark."""
+    with pytest.raises(WireError):
+        frames.refusal_in(b"\xffsync/x\n\n\xc1")
+    assert frames.refusal_in(b"\xffsync/x\n\n\x90") is None
+
+
+def test_large_events_wait_in_smaller_number(place):
+    """A stopped listener costs the bus the bytes allowed, not `listener_queue` large events."""
+    local = _local(place, listener_queue_size=1 << 20)
+    with local as (sockets, client):
+        slow = local._context.socket(zmq.SUB)
+        slow.set(zmq.RCVHWM, 1)
+        slow.connect(local.pub)
+        slow.subscribe(b"")
+        slow.subscribe(frames.SYNC + b"x")
+        wait_for(lambda: _turn(sockets) or slow.poll(10))
+        event = wire.pack_event("t", {"x": b"." * 100_000})
+        for number in range(1, 101):
+            client.send_multipart(frames.fire(b"p", number, number, wire.pack([event])))
+            wait_for(lambda number=number: _turn(sockets) or sockets.counters["fired"] == number)
+        heard = 0
+        while slow.poll(200):
+            slow.recv_multipart()
+            heard += 1
+        slow.close(linger=0)
+    assert 5 <= heard < 40
+
+
+def test_the_status_counts(limited):
+    """Listeners, what was fired and held back, and what the journal has, in one answer."""
+    opts = limited(fire_rate=10)
+    pull = endpoints.master_pull(opts)
+    with native.connect("master", opts) as connection, get_event("master", opts=opts):
+        connection.fire_events([("t", {})] * 20)
+        with pytest.raises(FireRateError):
+            connection.fire("t", {}, timeout=0.2)
+        status = rpc.call(pull, "status")
+    assert status["listeners"] == 1
+    assert status["held"] == 0
+    assert status["listener_queue"] == opts["listener_queue"]
+    assert status["journal"]["events"] == status["journal"]["first_seq"] + 19 == 20
+    assert status["journal"]["bytes"] > 0
+    assert status["counters"]["published"] == 20
+    assert status["counters"]["held_back"] > 0
+    assert status["counters"]["malformed"] == 0
+    wait_for(lambda: rpc.call(pull, "status")["listeners"] == 0)

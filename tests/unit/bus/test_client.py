@@ -1,0 +1,380 @@
+"""Salt's clients, against servers that are stood in for."""
+
+import os
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bus import client as client_module
+from bus import endpoints
+from bus.broker.server import EventSockets
+from bus.client import Caller, LocalClient, RunnerClient, WheelClient, batch_size
+from bus.errors import (
+    ArgumentsError,
+    FunctionNotFoundError,
+    NotRunningError,
+    TargetError,
+)
+from bus.store import MemoryStore
+from tests.support import wait_for
+from tests.unit.bus.loader_tools import Answers, serving
+
+FIRST = 20261122083014438000
+
+
+class Master:
+    """A link server and a bus whose minions answer as a test has them answer.
+
+    Attributes:
+        answers: what a minion returns for a function: ``answers[fun](minion)``; ``QUIET``
+            says that nothing comes.
+        lost: functions whose returns the bus does not publish, though the master has them.
+    """
+
+    QUIET = object()
+
+    def __init__(self, opts):
+        self.jobs = []
+        self.returns = {}
+        self.minions = ["a", "b", "c"]
+        self.missing = []
+        self.lost = set()
+        self.answers = {"test.ping": lambda _: True}
+        self.bus = EventSockets(
+            pull=endpoints.master_pull(opts), pub=endpoints.master_pub(opts), store=MemoryStore()
+        )
+        methods = {
+            "jobs.publish": self.publish,
+            "jobs.get": self.get,
+            "jobs.lookup": lambda params: {
+                minion: ret["return"] for minion, ret in self.returns[params["jid"]].items()
+            },
+            "minions.match": lambda params: list(reversed(self.match(params["tgt"]))),
+        }
+        self.link = Answers(endpoints.master_link(opts), methods)
+
+    def match(self, tgt):
+        if isinstance(tgt, list):
+            return tgt
+        return self.minions if tgt == "*" else [tgt] if tgt in self.minions else []
+
+    def publish(self, params):
+        jid = str(FIRST + len(self.jobs))
+        self.jobs.append(params)
+        self.returns[jid] = {}
+        minions = self.match(params["tgt"])
+        missing = [minion for minion in minions if minion in self.missing]
+        self.bus.publish(f"salt/job/{jid}/new", {"fun": params["fun"]})
+        self.bus.publish("salt/job/other/ret/a", {"id": "a", "return": "of another job"})
+        for minion in sorted(set(minions) - set(missing)):
+            value = self.answers[params["fun"]](minion)
+            if value is not self.QUIET:
+                self.give(jid, params["fun"], minion, value)
+        return {"jid": jid, "minions": minions, "missing": missing}
+
+    def give(self, jid, fun, minion, value):
+        ret = {"return": value, "retcode": 0, "success": True}
+        self.returns[jid][minion] = ret
+        if fun not in self.lost:
+            data = {"id": minion, "jid": jid, "fun": fun, **ret}
+            self.bus.publish(f"salt/job/{jid}/ret/{minion}", data)
+
+    def get(self, params):
+        job = self.jobs[int(params["jid"]) - FIRST]
+        return {"fun": job["fun"], "arg": job["arg"], "returns": self.returns[params["jid"]]}
+
+
+@pytest.fixture
+def master(master_opts):
+    """A master that answers."""
+    Path(master_opts["sock_dir"]).mkdir(parents=True, exist_ok=True)
+    made = Master(master_opts)
+    with serving(made.bus, made.link):
+        yield made
+    made.bus.close()
+    made.link.server.close()
+
+
+@pytest.fixture
+def client(master_opts, master):
+    """A client of that master."""
+    with LocalClient(mopts=master_opts) as made:
+        yield made
+
+
+class TestLocalClient:
+    """Jobs on minions."""
+
+    def test_cmd(self, client, master):
+        """Each minion's return; arguments go in Salt's condensed form."""
+        assert client.cmd("*", "test.ping", [1], kwarg={"k": 2}) == dict.fromkeys("abc", True)
+        assert master.jobs[0]["arg"] == [1, {"__kwarg__": True, "k": 2}]
+        assert master.jobs[0]["user"] == client_module.current_user()
+
+    def test_full_return(self, client):
+        """With the return code and the job's id."""
+        answer = client.cmd("a", "test.ping", full_return=True)
+        assert answer == {"a": {"ret": True, "retcode": 0, "jid": str(FIRST)}}
+
+    def test_nobody(self, client):
+        """No minion: nothing to wait for."""
+        assert client.cmd("x", "test.ping") == {}
+        assert client.cmd_async("x", "test.ping") == ""
+
+    def test_cmd_async(self, client):
+        """The id at once; what came back can be asked for later."""
+        jid = client.cmd_async("*", "test.ping", user="jane", job_timeout=3)
+        assert client.get_cache_returns(jid) == {m: {"ret": True} for m in "abc"}
+
+    def test_cmd_iter(self, client):
+        """One at a time."""
+        answers = list(client.cmd_iter(["a", "b"], "test.ping", tgt_type="list"))
+        assert [list(answer) for answer in answers] == [["a"], ["b"]]
+
+    def test_cmd_batch(self, client, master):
+        """Some at a time."""
+        answers = list(client.cmd_batch("*", "test.ping", batch="50%"))
+        assert answers == [{"a": True}, {"b": True}, {"c": True}]
+        assert [job["tgt"] for job in master.jobs] == [["a", "b"], ["c"]]
+
+    def test_the_timeout_of_a_job_is_passed_on(self, client, master):
+        """It is the minion's affair; the client's own is not."""
+        client.run_job("a", "test.ping", timeout=5, job_timeout=7, user="jane")
+        assert (master.jobs[0]["timeout"], master.jobs[0]["user"]) == (7, "jane")
+
+    def test_minions_that_are_not_connected(self, client, master):
+        """They are not waited for."""
+        master.missing = ["b"]
+        assert sorted(client.cmd("*", "test.ping")) == ["a", "c"]
+
+    def test_who_does_not_run_it_is_not_waited_for(self, client, master):
+        """The minion was asked, and knows nothing of the job."""
+        master.answers |= {"x.y": lambda _: master.QUIET, "saltutil.find_job": lambda _: {}}
+        assert client.cmd("a", "x.y", timeout=0.05) == {}
+        assert master.jobs[1]["arg"] == [str(FIRST)]
+
+    def test_who_does_not_answer_is_not_waited_for(self, client, master, monkeypatch):
+        """Not even that question."""
+        monkeypatch.setattr(client_module, "GATHER_TIMEOUT", 0.05)
+        quiet = lambda _: master.QUIET  # noqa: E731 - the shortest form of it
+        master.answers |= {"x.y": quiet, "saltutil.find_job": quiet}
+        assert client.cmd("a", "x.y", timeout=0.05) == {}
+
+    def test_who_still_runs_it_is_waited_for(self, client, master):
+        """However long it takes."""
+
+        def asked(minion):
+            if len(master.jobs) > 3:
+                master.give(str(FIRST), "x.y", minion, "late")
+            return {"jid": str(FIRST)}
+
+        master.answers |= {"x.y": lambda _: master.QUIET, "saltutil.find_job": asked}
+        assert client.cmd("a", "x.y", timeout=0.05) == {"a": "late"}
+        assert len(master.jobs) == 4
+
+    def test_a_job_that_ends_while_its_minion_is_asked(self, client, master):
+        """Its return is not lost between the question and the answer."""
+
+        def asked(minion):
+            master.give(str(FIRST), "x.y", minion, "just now")
+            return {}
+
+        master.answers |= {"x.y": lambda _: master.QUIET, "saltutil.find_job": asked}
+        assert client.cmd("a", "x.y", timeout=0.05) == {"a": "just now"}
+
+    def test_a_return_that_was_not_heard(self, client, master):
+        """The master has it."""
+        master.lost = {"test.ping"}
+        master.answers["saltutil.find_job"] = lambda _: {}
+        found = list(client.get_returns_iter(_listened(client, "*", "test.ping"), 0.05))
+        assert [list(one) for one in found] == [["a"], ["b"], ["c"]]
+        assert found[0]["a"]["fun"] == "test.ping"
+        assert found[0]["a"]["success"] is True
+
+    def test_what_is_no_event_is_passed_over(self, client, master):
+        """A return that cannot be read is as one that did not come."""
+        master.answers["x.y"] = lambda _: master.QUIET
+        pub = _listened(client, "a", "x.y")
+        master.bus._pub.send_multipart(
+            [f"salt/job/{pub['jid']}/ret/a\n\n\xc1".encode("latin-1"), bytes(8)]
+        )
+        master.give(pub["jid"], "x.y", "a", 5)
+        (answer,) = client.get_returns_iter(pub, 5)
+        assert answer["a"]["return"] == 5
+
+    def test_an_error_of_the_master(self, client, master):
+        """It is raised as what it is."""
+
+        def refuse(_tgt):
+            raise TargetError("unknown nodegroup")
+
+        master.match = refuse
+        with pytest.raises(TargetError, match="unknown nodegroup"):
+            client.cmd("x", "test.ping", tgt_type="nodegroup")
+
+    def test_one_connection_serves_all_calls(self, client, master):
+        """Each call names the same connection."""
+        senders = set()
+        answer = master.link.server._answer
+        master.link.server._answer = lambda who, rest: (senders.add(who), answer(who, rest))
+        for _ in range(5):
+            client.cmd("*", "test.ping")
+        assert len(senders) == 1
+
+    def test_closed_it_can_be_used_again(self, client):
+        """It connects anew."""
+        assert client.cmd("a", "test.ping") == {"a": True}
+        client.close()
+        assert client.cmd("a", "test.ping") == {"a": True}
+
+    def test_in_threads(self, master_opts, master):
+        """A client each."""
+        found = []
+
+        def ask(minion):
+            with LocalClient(mopts=master_opts) as mine:
+                found.extend(mine.cmd(minion, "test.ping") == {minion: True} for _ in range(5))
+
+        threads = [threading.Thread(target=ask, args=(minion,)) for minion in "abc"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == [True] * 15
+
+    def test_after_a_fork(self, client):
+        """The child connects anew, and the parent's connection is as it was."""
+        client.cmd("a", "test.ping")
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if client.cmd("b", "test.ping") == {"b": True} else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert client.cmd("a", "test.ping") == {"a": True}
+
+    def test_closed_by_a_child(self, client):
+        """A child that closes it takes nothing from its parent."""
+        client.cmd("a", "test.ping")
+        child = os.fork()
+        if child == 0:
+            client.close()
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert client.cmd("a", "test.ping") == {"a": True}
+
+    def test_without_a_master(self, place):
+        """The error says that nothing runs there."""
+        with LocalClient(place) as alone:
+            with pytest.raises(NotRunningError):
+                alone.cmd_async("*", "test.ping")
+            with pytest.raises(NotRunningError):
+                alone.cmd("*", "test.ping")
+
+
+def _listened(client, tgt, fun):
+    client.listen()
+    return client.run_job(tgt, fun)
+
+
+@pytest.mark.parametrize(
+    ("batch", "count", "size"),
+    [
+        ("3", 10, 3),
+        (3, 10, 3),
+        ("10%", 25, 3),
+        ("50%", 1, 1),
+        ("100%", 4, 4),
+        (" 2 ", 9, 2),
+        ("5%", 0, 1),
+    ],
+)
+def test_batch_size(batch, count, size):
+    """A number, or a share rounded up."""
+    assert batch_size(batch, count) == size
+
+
+@pytest.mark.parametrize("batch", ["x", "0", "-1", "%", "0%", "-5%", "inf%", "nan%", ""])
+def test_a_batch_that_is_none(batch):
+    """It is refused."""
+    with pytest.raises(TargetError, match="give a number"):
+        batch_size(batch, 10)
+
+
+class TestCaller:
+    """Execution functions in this process."""
+
+    def test_cmd(self, minion_opts):
+        """By both of its names."""
+        caller = Caller(mopts=minion_opts)
+        assert caller.cmd("test.arg", 1, a=2) == {"args": [1], "kwargs": {"a": 2}}
+        assert caller.function("grains.get", "id") == "m1"
+
+    def test_by_path(self, place):
+        """The configuration is read."""
+        (place / "minion").write_text("id: m7\n")
+        assert Caller(place).cmd("grains.get", "id") == "m7"
+
+    def test_what_is_not_there(self, minion_opts):
+        """It is named."""
+        with pytest.raises(FunctionNotFoundError, match=r"test\.pingg"):
+            Caller(mopts=minion_opts).cmd("test.pingg")
+
+
+@contextmanager
+def closing(client):
+    """Close a client of the master's functions in any case."""
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+class TestMasterFunctions:
+    """Runner and wheel functions in this process."""
+
+    def test_without_a_bus(self, master_opts):
+        """They run all the same."""
+        with closing(RunnerClient(master_opts)) as client:
+            assert client.cmd("test.arg", [1], kwarg={"a": 2}, pub_data={"user": "jane"}) == {
+                "args": [1],
+                "kwargs": {"a": 2},
+            }
+
+    def test_events(self, master_opts, master):
+        """With a bus, two events say what runs."""
+        with (
+            closing(WheelClient(master_opts)) as client,
+            LocalClient(mopts=master_opts) as ears,
+        ):
+            ears.listen()
+            before = master.bus.status()["last_seq"]
+            client.cmd("key.list_all")
+            wait_for(lambda: master.bus.status()["last_seq"] == before + 2)
+
+    def test_full_return(self, master_opts):
+        """What was run under which id, and what came of it, errors too."""
+        with closing(RunnerClient(master_opts)) as client:
+            good = client.cmd("test.arg", full_return=True)
+            assert (good["fun"], good["success"], len(good["jid"])) == ("test.arg", True, 20)
+            bad = client.cmd("test.nothing", full_return=True)
+            assert (bad["success"], "test.nothing" in bad["return"]) == (False, True)
+
+    def test_errors(self, master_opts):
+        """They are raised."""
+        with closing(RunnerClient(master_opts)) as client, pytest.raises(FunctionNotFoundError):
+            client.cmd("test.nothing")
+
+    def test_low_data(self, master_opts):
+        """Arguments stand in lists, in dicts, or beside the function."""
+        low = {"fun": "test.arg", "arg": [1], "kwarg": {"a": 2}, "b": 3, "client": "runner"}
+        with closing(RunnerClient(master_opts)) as client:
+            assert client.cmd_sync(low) == {"args": [1], "kwargs": {"a": 2, "b": 3}}
+            with pytest.raises(ArgumentsError, match="'fun'"):
+                client.cmd_sync({"arg": [1]})
+
+    def test_default_options(self, place, monkeypatch):
+        """Without options the configuration is looked up."""
+        monkeypatch.setenv("REACTOR_CONFIG_DIR", str(place))
+        with closing(WheelClient()) as client:
+            assert str(place) in client.opts["sock_dir"]

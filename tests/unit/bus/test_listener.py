@@ -1,0 +1,200 @@
+"""Listening: subscriptions in force, marks, and what follows a restart."""
+
+import time
+
+import pytest
+import zmq
+
+from bus import endpoints, frames, wire
+from bus.errors import NotRunningError
+from bus.listener import Listener
+from bus.publisher import Publisher
+from bus.sockets import close_bound
+from tests.support import wait_for
+
+
+@pytest.fixture
+def publisher(bus_process):
+    """Fires at the bus."""
+    made = Publisher(endpoints.master_pull(bus_process.opts))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def listen(bus_process):
+    """Makes listeners to the bus."""
+    made = []
+
+    def make(*prefixes):
+        made.append(Listener(endpoints.master_pub(bus_process.opts), prefixes))
+        return made[-1]
+
+    yield make
+    for listener in made:
+        listener.close()
+
+
+def _fire(publisher, *tags):
+    return [publisher.fire([wire.pack_event(tag, {})], 10) for tag in tags]
+
+
+def _tags(listener, count, seconds=5.0):
+    found = []
+    deadline = time.monotonic() + seconds
+    while len(found) < count and (heard := listener.receive(max(0, deadline - time.monotonic()))):
+        if heard.wire:
+            found.append((heard.seq, wire.tag_of(heard.wire)))
+    return found
+
+
+def test_after_the_mark_nothing_is_missed(publisher, listen):
+    """`wait_ready` says after which event everything is heard."""
+    _fire(publisher, "a/1", "a/2")
+    listener = listen("")
+    assert listener.wait_ready() == 2
+    assert len(listener.bus_id) == 12
+    _fire(publisher, "a/3", "b/4")
+    assert _tags(listener, 2) == [(3, "a/3"), (4, "b/4")]
+    assert listener.receive(0) is None
+    assert listener.receive(0.01) is None
+
+
+def test_only_what_was_asked_for_is_sent(publisher, listen):
+    """The bus filters by the beginnings of tags; numbers stay those of the bus."""
+    listener = listen("a/")
+    listener.wait_ready()
+    _fire(publisher, "b/1", "a/2", "b/3", "a/4")
+    assert _tags(listener, 2) == [(2, "a/2"), (4, "a/4")]
+
+
+def test_prefixes_can_be_added_and_taken_back(publisher, listen):
+    """And `wait_ready` can be asked again, any number of times."""
+    listener = listen("a/")
+    assert listener.wait_ready() == 0
+    listener.subscribe("b/")
+    assert listener.wait_ready() == 0
+    _fire(publisher, "b/1")
+    assert _tags(listener, 1) == [(1, "b/1")]
+    listener.unsubscribe("b/")
+    assert listener.wait_ready() == 1
+    _fire(publisher, "b/2", "a/3")
+    assert _tags(listener, 1) == [(3, "a/3")]
+
+
+def test_the_marks_of_others_are_not_heard(publisher, listen):
+    """Who hears everything hears no listener come."""
+    listener = listen("")
+    listener.wait_ready()
+    for _ in range(3):
+        listen("").wait_ready()
+    _fire(publisher, "a")
+    first = listener.receive(5)
+    assert (first.seq, wire.tag_of(first.wire)) == (1, "a")
+
+
+def test_no_bus_is_an_error_of_one_line(place):
+    """Whether the socket file is missing or nobody is behind it."""
+    missing = Listener(f"ipc://{place}/no.ipc")
+    began = time.monotonic()
+    with pytest.raises(
+        NotRunningError, match=r"no bus answers at .*no.ipc: .*reactor up"
+    ) as caught:
+        missing.wait_ready(0.2)
+    assert time.monotonic() - began < 2
+    assert "\n" not in str(caught.value)
+    missing.close()
+    (place / "dead.ipc").touch()
+    dead = Listener(f"ipc://{place}/dead.ipc")
+    with pytest.raises(NotRunningError):
+        dead.wait_ready(0.2)
+    dead.close()
+
+
+def test_a_bus_that_comes_back_says_where_it_stands(bus_process, publisher, listen):
+    """After a broken connection a mark comes, so a listener knows what it did not hear."""
+    listener = listen("")
+    listener.wait_ready()
+    bus_id = listener.bus_id
+    _fire(publisher, "a")
+    bus_process.restart()
+    _fire(publisher, "b")
+    marks = []
+
+    def has_mark():
+        heard = listener.receive(0.05)
+        if heard and not heard.wire:
+            marks.append(heard)
+        return marks
+
+    mark = wait_for(has_mark)[0]
+    assert mark.bus_id == bus_id
+    assert mark.seq >= 1
+    _fire(publisher, "c")
+    assert _tags(listener, 1)[-1][0] >= 2
+
+
+def test_subscriptions_come_before_the_mark_when_it_connects_again(place):
+    """ZeroMQ sends them anew in the order of their bytes: the one that asks is the last."""
+    address = f"ipc://{place}/pub.ipc"
+    listener = Listener(address, ["a/", "\U0010ffff", "é"])
+
+    def subscriptions():
+        server = zmq.Context.instance().socket(zmq.XPUB)
+        server.bind(address)
+        try:
+            return [_one(server, listener) for _ in range(4)]
+        finally:
+            close_bound(server, address)
+
+    first, again = subscriptions(), subscriptions()
+    listener.close()
+    assert set(first) == set(again)
+    assert again[-1].startswith(b"\1" + frames.SYNC)
+
+
+def _one(server, listener):
+    # A listener subscribes anew when it next looks at its socket.
+    wait_for(lambda: listener.receive(0) or server.poll(10), "a subscription")
+    return server.recv()
+
+
+def test_foreign_messages_are_passed_over(place):
+    """A message without a number, or with half of one, is none of ours."""
+    address = f"ipc://{place}/pub.ipc"
+    server = zmq.Context.instance().socket(zmq.XPUB)
+    server.bind(address)
+    listener = Listener(address, [""])
+    while not _one(server, listener).startswith(b"\1" + frames.SYNC):
+        pass
+    for parts in ([b"x"], [b"x", b"123"], [b"x\n\n\x80", frames.pack_seq(4)]):
+        server.send_multipart(parts)
+    heard = listener.receive(5)
+    assert (heard.seq, wire.tag_of(heard.wire)) == (4, "x")
+    listener.close()
+    server.close(linger=0)
+
+
+def test_after_a_long_run_of_events_the_bus_says_where_it_stands(publisher, listen):
+    """So the loss of the last ones is known without another event; a short run costs nothing."""
+    listener = listen("")
+    listener.wait_ready()
+    _fire(publisher, *["a"] * 10)
+    assert len(_tags(listener, 10)) == 10
+    assert listener.receive(0.2) is None
+    count = 12_000
+    assert publisher.fire_all(wire.pack_event("a", {}) for _ in range(count)) == count
+    assert len(_tags(listener, count)) == count
+    mark = listener.receive(5)
+    assert (mark.wire, mark.seq) == (b"", count + 10)
+    assert listener.receive(0.2) is None
+
+
+def test_a_few_large_events_are_a_long_run_too(publisher, listen):
+    """Queues are bounded in bytes as well."""
+    listener = listen("")
+    listener.wait_ready()
+    large = wire.pack_event("a", {"x": "y" * 1_000_000})
+    assert publisher.fire_all([large] * 40) == 40
+    assert len(_tags(listener, 40)) == 40
+    assert wait_for(lambda: (heard := listener.receive(1)) and not heard.wire and heard.seq == 40)

@@ -1,0 +1,87 @@
+"""The execution module saltutil, against a minion's socket."""
+
+import itertools
+
+import pytest
+
+from bus.config import minion_config
+from bus.errors import BusError, NotRunningError
+from tests.unit.bus.loader_tools import execution, minion_bus
+
+JOBS = [{"jid": "1", "fun": "cmd.run"}, {"jid": "2", "fun": "test.sleep"}]
+OLD = {"running": False, "finished": 2, "changed": ["_modules/other.py"], "errors": []}
+NEW = {"running": False, "finished": 3, "changed": ["_modules/mine.py"], "errors": []}
+SYNCS = [iter(())]
+
+
+@pytest.fixture
+def opts(tmp_path):
+    """A minion's options."""
+    return minion_config({"id": "web1", "sock_dir": str(tmp_path)})
+
+
+@pytest.fixture
+def asked(opts):
+    """A minion that notes what it is asked."""
+    notes = []
+    methods = {
+        "jobs.running": lambda _: JOBS,
+        "jobs.find": lambda params: {job["jid"]: job for job in JOBS}.get(params["jid"], {}),
+        "jobs.kill": lambda params: notes.append(params) or True,
+        "modules.sync": lambda _: 3,
+        "status": lambda _: {"sync": next(SYNCS[0])},
+    }
+    SYNCS[0] = iter([OLD, {**OLD, "finished": 3, "running": True}, *[NEW] * 9])
+    with minion_bus(opts, methods):
+        yield notes
+
+
+@pytest.fixture
+def saltutil(opts):
+    """The module."""
+    return execution("saltutil", opts)
+
+
+def test_jobs(saltutil, asked):
+    """Running jobs are listed, found, ended."""
+    assert saltutil.running() == JOBS
+    assert saltutil.is_running("cmd.*") == JOBS[:1]
+    assert saltutil.find_job("2") == JOBS[1]
+    assert saltutil.find_job("3") == {}
+    assert saltutil.kill_job(20261122) is True
+    assert asked == [{"jid": "20261122"}]
+
+
+def test_sync(saltutil, asked):
+    """Modules are fetched and loaded anew; what the sync that was asked for changed is told."""
+    assert saltutil.sync_modules() == ["_modules/mine.py"]
+    assert saltutil.sync_all() == ["_modules/mine.py"]
+    assert saltutil.refresh_modules() is True
+    assert saltutil.refresh_grains() is True
+    assert execution("sys", saltutil.functions["saltutil.running"].__globals__["__opts__"])
+
+
+def test_a_sync_that_fails(saltutil, asked):
+    """It says which file could not be had."""
+    SYNCS[0] = iter([{**NEW, "errors": ["no file a", "no file b"]}])
+    with pytest.raises(BusError, match="no file a; no file b"):
+        saltutil.sync_modules()
+
+
+def test_a_sync_that_does_not_end(saltutil, asked):
+    """It is given up."""
+    SYNCS[0] = itertools.repeat(OLD)
+    saltutil.functions["saltutil.sync_all"].__globals__["_SYNC_SECONDS"] = 0.05
+    with pytest.raises(BusError, match=r"did not end within 0\.05 s"):
+        saltutil.sync_all()
+
+
+def test_reload_through_sys(opts, asked):
+    """sys.reload_modules is the same thing."""
+    assert execution("sys", opts).reload_modules() is True
+
+
+def test_without_a_minion(saltutil):
+    """The error says that nothing runs there."""
+    with pytest.raises(NotRunningError):
+        saltutil.running()

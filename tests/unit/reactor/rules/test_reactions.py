@@ -1,0 +1,125 @@
+"""Both schemas and all four types of Salt's reactions."""
+
+import pytest
+
+from bus.yamlfile import load
+from reactor.errors import RuleError
+from reactor.rules.model import Source
+from reactor.rules.reactions import read_calls
+
+
+def _read(text, warnings=None):
+    value, lines = load(text, "r.sls")
+    warn = (warnings if warnings is not None else []).append
+    return read_calls(value, lines, "r.sls", {"a": 9}, warn)
+
+
+def _one(text):
+    [call] = _read(text)
+    return call
+
+
+@pytest.mark.parametrize("kind", ["local", "cmd"])
+def test_local_in_the_old_schema(kind):
+    """arg, kwarg, expr_form; other options go with the job."""
+    call = _one(
+        f"a: {{{kind}.cmd.run: [{{tgt: 'web*'}}, {{expr_form: pcre}}, {{arg: [ls, 5]}}, "
+        "{kwarg: {cwd: /}}, {ret: smtp}, {timeout: 9}]}"
+    )
+    assert (call.kind, call.function, call.ident) == ("local", "cmd.run", "a")
+    assert (call.target, call.target_type) == ("web*", "pcre")
+    assert (call.args, call.kwargs) == (("ls", 5), {"cwd": "/"})
+    assert call.options == {"ret": "smtp", "timeout": 9}
+    assert call.source == Source("r.sls", 9)
+
+
+def test_local_in_the_new_schema():
+    """args: mappings are keywords, all else is positional."""
+    call = _one("a: {local.cmd.run: [{tgt: [x, y]}, {tgt_type: list}, {args: [{cmd: ls}, 5]}]}")
+    assert (call.target, call.target_type) == (["x", "y"], "list")
+    assert (call.args, call.kwargs) == ((5,), {"cmd": "ls"})
+
+
+def test_single_values_stand_for_lists():
+    """Salt takes arg: x, args: {..} and kwarg as a list, too."""
+    assert _one("a: {local.x.y: [{tgt: 5}, {arg: ls}]}").args == ("ls",)
+    assert _one("a: {local.x.y: [{tgt: 5}, {arg: ls}]}").target == "5"
+    assert _one("a: {local.x.y: [{tgt: x}, {args: {b: 1}}]}").kwargs == {"b": 1}
+    assert _one("a: {local.x.y: [{tgt: x}, {kwarg: [{b: 1}, {c: 2}]}]}").kwargs == {"b": 1, "c": 2}
+    assert _one("a: {local.x.y: {tgt: x}}").target == "x"
+
+
+@pytest.mark.parametrize("kind", ["runner", "wheel"])
+def test_master_functions(kind):
+    """Arguments beside the function, arg and kwarg, or args."""
+    old = _one(f"a: {{{kind}.x.y: [{{mods: orch}}, {{pillar: {{b: 1}}}}]}}")
+    assert (old.kind, old.args, old.kwargs) == (kind, (), {"mods": "orch", "pillar": {"b": 1}})
+    older = _one(f"a: {{{kind}.x.y: [{{arg: [1]}}, {{kwarg: {{b: 2}}}}]}}")
+    assert (older.args, older.kwargs) == ((1,), {"b": 2})
+    new = _one(f"a: {{{kind}.x.y: [{{args: [{{mods: orch}}, 3]}}]}}")
+    assert (new.args, new.kwargs) == ((3,), {"mods": "orch"})
+
+
+def test_caller_functions():
+    """Positional or named."""
+    assert _one("a: {caller.x.y: [{args: [1, {b: 2}]}]}").args == (1,)
+    assert _one("a: {caller.x.y: [{args: [1, {b: 2}]}]}").kwargs == {"b": 2}
+
+
+def test_short_forms():
+    """A function without arguments."""
+    assert _one("a: wheel.key.list_all").function == "key.list_all"
+    assert _one("a: {wheel.key.list_all: }").kind == "wheel"
+    assert _one("a: {wheel.key.list_all: []}").kwargs == {}
+
+
+def test_args_beats_arg_and_kwarg():
+    """With a word about it."""
+    warnings = []
+    [call] = _read("a: {local.x.y: [{tgt: x}, {args: [1]}, {arg: [2]}, {kwarg: {b: 3}}]}", warnings)
+    assert (call.args, call.kwargs) == ((1,), {})
+    assert warnings == ["r.sls: a: local.x.y: 'args' is used, 'arg' and 'kwarg' beside it are not"]
+
+
+def test_the_order():
+    """As declared, unless an order says otherwise."""
+    text = """
+a: {runner.x.a: [{order: last}]}
+b: {runner.x.b: [], wheel.x.c: []}
+d: {runner.x.d: [{order: 2}]}
+e: {runner.x.e: [{order: first}]}
+f: {runner.x.f: [{order: -1}]}
+g: {runner.x.g: [{order: 1}]}
+"""
+    assert [call.function[-1] for call in _read(text)] == list("egdbcaf")
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("- a", "line 1 of the rendered file: a reactor file is a mapping of IDs, not list"),
+        ("\na: 5", "line 2 of the rendered file: a: a reaction is a mapping"),
+        ("a: {}", "line 1 of the rendered file: a: a reaction is a mapping"),
+        (
+            "a:\n  locl.x.y: []",
+            (
+                "line 2 of the rendered file: a: locl.x.y: unknown reaction type 'locl': "
+                "did you mean 'local'?"
+            ),
+        ),
+        ("a: zzz.x.y", "unknown reaction type 'zzz': there are local, cmd, runner, wheel, caller"),
+        ("a: {local.ping: []}", "'local.ping' names no function"),
+        ("a: {local.x.y: [{arg: 1}]}", "the option 'tgt' is missing"),
+        ("a: {local.x.y: [{tgt: {b: 1}}]}", "tgt is text or a list, not dict"),
+        ("a: {runner.x.y: [b]}", "'b' is no 'name: value'"),
+        ("a: {runner.x.y: [{order: soon}]}", "order is a number"),
+        ("a: {runner.x.y: [{kwarg: 5}]}", "kwarg is a mapping"),
+    ],
+)
+def test_what_cannot_be_read(text, error):
+    """File, line of the rendered text, ID and function."""
+    with pytest.raises(RuleError) as caught:
+        _read(text)
+    assert str(caught.value).startswith("r.sls: line")
+    assert error in str(caught.value)
+    assert caught.value.rendered
