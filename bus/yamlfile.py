@@ -22,6 +22,8 @@ MAX_NODES = 1_000_000
 _SUSPECT = 1_000
 """libyaml's composer recurses in C; texts that could nest deeper are looked at first."""
 
+_LIBYAML_TOO_DEEP = "exceeded maximum nesting depth"
+
 _TAG = "tag:yaml.org,2002:"
 _TEXT, _BOOL, _MERGE = _TAG + "str", _TAG + "bool", _TAG + "merge"
 _STAY_TEXT = (_TAG + "timestamp", _TAG + "value")
@@ -112,6 +114,16 @@ def _refuse_deep(text: str, path: str) -> None:
     widest = max(map(len, text.splitlines()), default=0)
     if max(text.count("[") + text.count("{"), widest) <= _SUSPECT:
         return
+    try:
+        _count_depth(text, path)
+    except yaml.MarkedYAMLError as error:
+        # libyaml has a limit of its own since 0.2.6, and its scanner runs ahead of the events.
+        if error.problem != _LIBYAML_TOO_DEEP or error.problem_mark is None:
+            raise
+        raise _too_deep(path, error.problem_mark) from error
+
+
+def _count_depth(text: str, path: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):

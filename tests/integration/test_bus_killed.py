@@ -73,11 +73,18 @@ class Hearing(threading.Thread):
     """Hears everything from the beginning until it has heard the last event."""
 
     def __init__(self, opts):
-        super().__init__()
+        super().__init__(name="hearing")
         self.heard = []
+        self.failure = None
         self._opts = opts
 
     def run(self):
+        try:
+            self._hear()
+        except Exception as error:
+            self.failure = error
+
+    def _hear(self):
         with bus.connect("master", self._opts) as connection:
             for event in connection.listen("*", since=0, timeout=20):
                 if event.tag == "last":
@@ -108,7 +115,7 @@ def test_what_is_acknowledged_is_kept_once_and_in_order(broker):
     with bus.connect("master", opts) as connection:
         connection.fire("last", {})
     hearing.join()
-    assert [client.failure for client in clients] == [None] * 4
+    assert [thread.failure for thread in (hearing, *clients)] == [None] * 5
     kept = journaled(opts)
     for client in clients:
         numbers = [data["n"] for tag, data in kept if tag == client.tag]
