@@ -63,30 +63,42 @@ def is_damaged(path: Path) -> bool:
 def salvage(path: Path, about: segments.Meta, upto: int | None = None) -> Salvaged:
     """Put a damaged segment aside and make a new one of all that can be read.
 
+    The damaged one keeps its name until the new one is whole, so a kill meanwhile loses nothing:
+    it is damaged as before.
+
     Args:
         path: the segment.
         about: what the new one says of itself where the old one cannot be asked.
         upto: the number of its last event, if that is known.
     """
-    aside = _free_name(path)
-    path.rename(aside)
-    for helper in ("-wal", "-shm"):
-        old = path.with_name(path.name + helper)
-        if old.exists():
-            old.rename(aside.with_name(aside.name + helper))
-    result = Salvaged(aside)
-    with contextlib.closing(sqlite3.connect(aside)) as old_db:
-        # Without this SQLite refuses to read anything of a file that was cut short.
-        old_db.execute("PRAGMA writable_schema = ON")
-        known: segments.Meta = dict(_tolerant(old_db, "SELECT name, value FROM meta"))
-        producers = list(_tolerant(old_db, "SELECT producer, number, first_seq FROM producers"))
-        segments.create(path, {**about, **known}, producers)
-        with contextlib.closing(sqlite3.connect(path)) as new_db, new_db:
-            new_db.executemany(
-                "INSERT INTO fires VALUES (?, ?, ?, ?, ?, ?)", _rows(old_db, path, result, upto)
+    result = Salvaged(_free_name(path))
+    with _opened(path) as old:
+        known: segments.Meta = dict(_tolerant(old, "SELECT name, value FROM meta"))
+        producers = list(_tolerant(old, "SELECT producer, number, first_seq FROM producers"))
+    with segments.building(path, {**about, **known}, producers) as new:
+        with _opened(path) as old:
+            new.executemany(
+                "INSERT INTO fires VALUES (?, ?, ?, ?, ?, ?)", _rows(old, path, result, upto)
             )
-            _note_skipped(new_db, result.skipped)
+        _note_skipped(new, result.skipped)
+        _keep_aside(path, result.put_aside)
     return result
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a damaged segment: without the pragma SQLite reads nothing of one that was cut short."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA writable_schema = ON")
+        yield db
+
+
+def _keep_aside(path: Path, aside: Path) -> None:
+    """Give the damaged file and its log a second name: the new segment takes the first."""
+    pairs = zip([path, *segments.helpers(path)], [aside, *segments.helpers(aside)], strict=True)
+    for file, name in pairs:
+        if file.exists():
+            name.hardlink_to(file)
 
 
 def _tolerant(db: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]:

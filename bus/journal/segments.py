@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -110,19 +110,47 @@ def meta(bus_id: str) -> Meta:
     return {"version": SCHEMA_VERSION, "bus_id": bus_id}
 
 
-def create(path: Path, about: Meta, producers: Iterable[tuple[Any, ...]]) -> None:
-    """Make a segment, whole or not at all: it gets its name when everything is in it."""
+@contextlib.contextmanager
+def building(
+    path: Path, about: Meta, producers: Iterable[tuple[Any, ...]]
+) -> Iterator[sqlite3.Connection]:
+    """Make a segment, whole or not at all: it gets its name when everything is in it.
+
+    It has its log mode (WAL) before it has its name. A segment that changed its mode in place
+    would be unreadable to readers, which may not write, if the bus were killed meanwhile.
+    """
     unfinished = path.with_suffix(".new")
-    unfinished.unlink(missing_ok=True)
+    remove(unfinished)
     unfinished.touch(mode=0o600)
-    with contextlib.closing(sqlite3.connect(unfinished)) as db, db:
-        db.executescript(SCHEMA)
-        db.executemany("INSERT INTO meta VALUES (?, ?)", about.items())
-        db.executemany("INSERT INTO producers VALUES (?, ?, ?)", producers)
+    with contextlib.closing(sqlite3.connect(unfinished)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        with db:
+            db.executescript(SCHEMA)
+            db.executemany("INSERT INTO meta VALUES (?, ?)", about.items())
+            db.executemany("INSERT INTO producers VALUES (?, ?, ?)", producers)
+            yield db
+    remove_helpers(path)
     unfinished.rename(path)
+
+
+def create(path: Path, about: Meta, producers: Iterable[tuple[Any, ...]]) -> None:
+    """Make a segment without events."""
+    with building(path, about, producers):
+        pass
+
+
+def helpers(path: Path) -> list[Path]:
+    """Return the files that SQLite may keep beside a segment."""
+    return [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal")]
+
+
+def remove_helpers(path: Path) -> None:
+    """Delete what SQLite keeps beside a segment."""
+    for each in helpers(path):
+        each.unlink(missing_ok=True)
 
 
 def remove(path: Path) -> None:
     """Delete a segment and what SQLite keeps beside it."""
-    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
-        path.with_name(name).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    remove_helpers(path)

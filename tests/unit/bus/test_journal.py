@@ -5,6 +5,7 @@ import os
 import signal
 import sqlite3
 import stat
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -438,3 +439,38 @@ def test_a_truncated_file_gives_back_its_beginning(path):
     assert kept == sorted(set(kept))
     assert 500 < len(kept) < 2000
     again.close()
+
+
+def test_a_kill_while_a_damaged_file_is_salvaged_loses_nothing(path, monkeypatch):
+    """The damaged file keeps its name until all that is whole stands in the new one."""
+    journal = Journal(path)
+    for number in range(1, 2001):
+        journal.append([_fire(number)])
+    journal.close()
+    os.truncate(journal.file, journal.file.stat().st_size // 2)
+    with monkeypatch.context() as patch:
+        patch.setattr("bus.journal.salvage._note_skipped", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            Journal(path)
+    again = Journal(path)
+    with JournalReader(path) as reader:
+        assert 500 < len(list(reader.scan())) < 2000
+    assert len(list(path.glob("*.damaged"))) == 1
+    again.close()
+
+
+def _killed(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_segment_is_readable_before_its_writer_has_opened_it(path):
+    """A reader may not write, so nothing may be left for it to finish after a kill."""
+    journal = Journal(path)
+    journal.append([_fire(1)])
+    segments.create(segments.segment_file(path, 2), segments.meta(journal.bus_id), [])
+    with closing(segments.open_reader(segments.segment_file(path, 2))) as db:
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    with JournalReader(path) as reader:
+        assert [seq for seq, _ in reader.scan()] == [1]
+        assert reader.last_seq() == 1
+    journal.close()
