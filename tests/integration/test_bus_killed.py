@@ -16,7 +16,7 @@ import bus.event
 from bus.journal import journal_path
 from bus.journal.segments import first_seqs
 from tests.integration.loads import LOAD, journaled, scaled
-from tests.support import master_options, running_bus, wait_for
+from tests.support import SECONDS, master_options, running_bus, wait_for
 
 KILLS = scaled(4, 60)
 SEGMENT = 65_536
@@ -60,7 +60,7 @@ class Pipelined(Client):
 
     def _fire_until_stopped(self):
         begin = 1
-        with bus.connect("master", self._opts) as connection:
+        with bus.connect("master", self._opts, timeout=SECONDS) as connection:
             while not self._stop_asked.is_set():
                 numbers = range(begin, begin + BATCH)
                 pairs = ((self.tag, {"n": n}) for n in numbers)
@@ -85,7 +85,7 @@ class Hearing(threading.Thread):
             self.failure = error
 
     def _hear(self):
-        with bus.connect("master", self._opts) as connection:
+        with bus.connect("master", self._opts, timeout=SECONDS) as connection:
             for event in connection.listen("*", since=0, timeout=20):
                 if event.tag == "last":
                     return
@@ -112,7 +112,7 @@ def test_what_is_acknowledged_is_kept_once_and_in_order(broker):
     stop.set()
     for client in clients:
         client.join()
-    with bus.connect("master", opts) as connection:
+    with bus.connect("master", opts, timeout=SECONDS) as connection:
         connection.fire("last", {})
     hearing.join()
     assert [thread.failure for thread in (hearing, *clients)] == [None] * 5
