@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -303,11 +304,10 @@ class LocalClient:
         prefix = f"salt/job/{jid}/ret/".encode()
         while (left := deadline - time.monotonic()) > 0:
             heard = listener.receive(left)
-            if heard and heard.wire.startswith(prefix):
-                try:
-                    return wire.unpack_event(heard.wire)[1]
-                except WireError:
-                    continue
+            for event in heard.events if heard else ():
+                if event.startswith(prefix):
+                    with contextlib.suppress(WireError):
+                        return wire.unpack_event(event)[1]
         return None
 
     def _returned(self, jid: str, minions: set[str]) -> list[tuple[str, dict[str, Any]]]:

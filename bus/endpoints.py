@@ -22,6 +22,11 @@ def master_pub(opts: Mapping[str, Any]) -> str:
     return _address(opts, MASTER, "master_event_pub.ipc", "tcp_pub_port")
 
 
+def master_fires(opts: Mapping[str, Any]) -> str:
+    """Return the address where the master's events come out as they came in, many together."""
+    return _address(opts, MASTER, "master_event_fires.ipc", "tcp_fires_port")
+
+
 def master_pull(opts: Mapping[str, Any]) -> str:
     """Return the address where the master's bus takes events and questions."""
     return _address(opts, MASTER, "master_event_pull.ipc", "tcp_pull_port")
@@ -40,6 +45,11 @@ def master_reactor(opts: Mapping[str, Any]) -> str:
 def minion_pub(opts: Mapping[str, Any]) -> str:
     """Return the address where the minion's events come out."""
     return _address(opts, MINION, "minion_event_{}_pub.ipc", "tcp_pub_port")
+
+
+def minion_fires(opts: Mapping[str, Any]) -> str:
+    """Return the address where the minion's events come out as they came in, many together."""
+    return _address(opts, MINION, "minion_event_{}_fires.ipc", "tcp_fires_port")
 
 
 def minion_pull(opts: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from bus import endpoints, wire
 from bus.config import Opts, master_config, minion_config
 from bus.errors import BusError, DataError, NotRunningError, WireError
 from bus.feed import MAX_GAPS, Gap
-from bus.listener import Heard, Listener
+from bus.listener import Heard, Listener, everything
 from bus.publisher import Publisher
 from bus.tags import MATCH_TYPES, Matcher, matcher, tagify
 
@@ -91,6 +91,7 @@ class SaltEvent:
         self._subscribed: list[tuple[str, str, Matcher]] = []
         self._cached: deque[tuple[str, dict[str, Any]]] = deque(maxlen=MAX_CACHED)
         self._listener: Listener | None = None
+        self._heard: deque[bytes] = deque()
         self._publisher: Publisher | None = None
         self.lost = 0
         self.gaps: deque[Gap] = deque(maxlen=MAX_GAPS)
@@ -107,7 +108,7 @@ class SaltEvent:
         """Begin to listen; return whether the bus answered within ``timeout`` seconds."""
         self._after_fork()
         if self._listener is None:
-            self._listener = Listener(_PUB[self.node](self.opts))
+            self._listener = everything(_FIRES[self.node](self.opts))
         try:
             seq = self._listener.wait_ready(1.0 if timeout is None else timeout)
             self._place = self._place or (self._listener.bus_id, seq)
@@ -129,6 +130,7 @@ class SaltEvent:
         if self._listener is not None and self._pid == os.getpid():
             with self._turn:  # a cancelled `iter_events_async` may still wait in its thread
                 self._listener.close()
+        self._heard.clear()
         self._listener = None
         self._place = None
 
@@ -160,6 +162,7 @@ class SaltEvent:
         if self._pid == os.getpid():
             return
         self._listener = None
+        self._heard.clear()
         self._publisher = None
         self._place = None
         self._lock = threading.Lock()
@@ -296,43 +299,52 @@ class SaltEvent:
             # that never ends must not keep the caller.
             if left < 0 and looks and (seconds or looks > _LOOK):
                 return None
-            event = self._next(max(0.0, left))
+            packed = self._next_packed(max(0.0, left))
             looks += 1
-            if event is None:
+            if packed is None:
                 if left <= 0:
                     return None
-            elif matches(event[0]):
-                return event
-            else:
-                self._keep(event)
+                continue
+            tag, body = wire.parts_of(packed)
+            if matches(tag):
+                if (data := _unpacked(tag, body)) is not None:
+                    return tag, data
+            elif self._subscribed and self._is_subscribed(tag):
+                self._keep(tag, body)
 
-    def _keep(self, event: tuple[str, dict[str, Any]]) -> None:
-        """Put an event into the cache if somebody subscribed to it."""
-        if not self._is_subscribed(event[0]):
-            return
-        if len(self._cached) == MAX_CACHED:
-            self._count_lost(1, "nobody took the events that subscribe() keeps")
-        self._cached.append(event)
+    def _keep(self, tag: str, body: bytes) -> None:
+        """Put an event into the cache that somebody subscribed to."""
+        if (data := _unpacked(tag, body)) is not None:
+            if len(self._cached) == MAX_CACHED:
+                self._count_lost(1, "nobody took the events that subscribe() keeps")
+            self._cached.append((tag, data))
 
     def _next(self, seconds: float) -> tuple[str, dict[str, Any]] | None:
+        deadline = time.monotonic() + seconds
+        while packed := self._next_packed(max(0.0, deadline - time.monotonic())):
+            tag, body = wire.parts_of(packed)
+            if (data := _unpacked(tag, body)) is not None:
+                return tag, data
+        return None
+
+    def _next_packed(self, seconds: float) -> bytes | None:
+        if self._heard and self._pid == os.getpid():
+            return self._heard.popleft()
         listener = self._listening()
         deadline = time.monotonic() + seconds
-        while True:
+        while not self._heard:
             heard = listener.receive(max(0.0, deadline - time.monotonic()))
             if heard is None:
                 return None
             self._follow(heard)
-            if heard.wire:
-                try:
-                    return wire.unpack_event(heard.wire)
-                except WireError as error:
-                    log.warning("an event that cannot be read (seq %d): %s", heard.seq, error)
+            self._heard.extend(heard.events)
+        return self._heard.popleft()
 
     def _follow(self, heard: Heard) -> None:
         """Count what is missing between the last event and this one."""
-        bus_id, last = self._place or (heard.bus_id, heard.seq)
+        bus_id, last = self._place or (heard.bus_id, heard.before)
         if bus_id == heard.bus_id:
-            missing = heard.seq - last - (1 if heard.wire else 0)
+            missing = heard.before - last
             if missing > 0:
                 self.gaps.append((last + 1, last + missing))
                 where = f"{last + 1} to {last + missing}"
@@ -513,7 +525,7 @@ def get_master_event(
 
 
 _NODES = {"master": master_config, "minion": minion_config}
-_PUB = {"master": endpoints.master_pub, "minion": endpoints.minion_pub}
+_FIRES = {"master": endpoints.master_fires, "minion": endpoints.minion_fires}
 _PULL = {"master": endpoints.master_pull, "minion": endpoints.minion_pull}
 
 
@@ -528,6 +540,14 @@ def _seconds(wait: float | None, no_block: bool) -> float | None:
     if no_block:
         return 0.0
     return wait or None
+
+
+def _unpacked(tag: str, body: bytes) -> dict[str, Any] | None:
+    try:
+        return wire.unpack_data(tag, body)
+    except WireError as error:
+        log.warning("an event that cannot be read: %s", error)
+        return None
 
 
 def _full(event: tuple[str, dict[str, Any]] | None) -> dict[str, Any] | None:

@@ -6,7 +6,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from itertools import islice
 
 from bus.errors import BusError
 from bus.journal import JournalReader
@@ -105,7 +104,7 @@ class Feed:
         self.after = self._last = seq
         self._ready.clear()
 
-    def take(self, limit: int = PAGE) -> list[Numbered]:
+    def take(self, limit: int = PAGE) -> deque[Numbered]:
         """Return the next events, at most ``limit``, without waiting.
 
         Raises:
@@ -113,9 +112,10 @@ class Feed:
         """
         if not self._ready:
             self._fill()
-        batch = list(islice(self._ready, limit))
-        for _ in batch:
-            self._ready.popleft()
+        if len(self._ready) <= limit:
+            batch, self._ready = self._ready, deque()
+        else:
+            batch = deque(self._ready.popleft() for _ in range(limit))
         if batch:
             self.after = batch[-1][0]
         return batch
@@ -169,21 +169,21 @@ class Feed:
             self._follow_bus(heard)
         if self._journal is None:
             self._take_live(heard)
-        elif heard.seq == self._last + 1 and heard.wire:
-            self._ready.append((heard.seq, heard.wire))
+        elif heard.before <= self._last < heard.seq and heard.events:
+            # Some of them may have come from the journal before.
+            known = self._last - heard.before
+            self._ready.extend(enumerate(heard.events[known:], self._last + 1))
             self._last = heard.seq
         elif heard.seq > self._last:
             self._upto = max(self._upto, heard.seq)
 
     def _take_live(self, heard: Heard) -> None:
-        expected, last_missing = self._last + 1, heard.seq
-        if heard.wire:
-            self._ready.append((heard.seq, heard.wire))
-            last_missing -= 1
-        if heard.wire or self._hears_all:
+        expected = self._last + 1
+        self._ready.extend(enumerate(heard.events, heard.before + 1))
+        if heard.events or self._hears_all:
             self._last = max(self._last, heard.seq)
-        if self._hears_all and last_missing >= expected:
-            self._lose(expected, last_missing)
+        if self._hears_all and heard.before >= expected:
+            self._lose(expected, heard.before)
 
     def _lose(self, first: int, last: int) -> None:
         self.lost += last - first + 1

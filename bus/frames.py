@@ -42,6 +42,7 @@ _NUMBERS = struct.Struct(">QQ")
 _ACK = struct.Struct(">QQI")
 _FIRE_HEAD = 1 + _NUMBERS.size
 _SEQ = struct.Struct(">Q")
+_PLACE = struct.Struct(">QI")
 
 pack_seq = _SEQ.pack
 
@@ -159,6 +160,27 @@ def refusal_in(mark: bytes) -> BusError | None:
     return parse_error(str(said.get("error")).encode(), str(said.get("text")).encode())
 
 
+def published(fire: Fire, first_seq: int) -> tuple[bytes, bytes]:
+    """Return a fire as listeners to everything get it: the array of events, and its place."""
+    place = _PLACE.pack(first_seq + len(fire.events) - 1, len(fire.events))
+    return fire.body or wire.pack(fire.events), place
+
+
+def unpack_published(body: bytes, place: bytes) -> tuple[list[bytes], int] | None:
+    """Return the events of a published fire and the number of the last; None if it is no fire.
+
+    Raises:
+        WireError: it is one, and cannot be taken apart.
+    """
+    if len(place) != _PLACE.size:
+        return None
+    last, count = _PLACE.unpack(place)
+    events = wire.unpack(body)
+    if not isinstance(events, list) or len(events) != count:
+        raise WireError("a published fire with another number of events than it says")
+    return events, last
+
+
 def unpack_place(frame: bytes) -> tuple[int, str]:
     """Return the number behind an event, or number and bus of a mark.
 
@@ -239,7 +261,8 @@ def parse_request(frames: list[bytes]) -> Fire | Call:
         WireError: these frames are no request.
     """
     if len(frames) == 1:
-        return Fire(b"", 0, 0, [_checked_event(frames[0])])
+        _check_event(frames[0])
+        return Fire(b"", 0, 0, [frames[0]])
     if len(frames) == 2 and frames[0][:1] == FIRE:
         return _parse_fire(*frames)
     if len(frames) == 3 and frames[0] == CALL:
@@ -270,20 +293,19 @@ def _checked_events(body: bytes) -> list[bytes]:
     if not isinstance(events, list) or not 1 <= len(events) <= MAX_EVENTS_PER_FIRE:
         raise WireError(f"a fire carries 1 to {MAX_EVENTS_PER_FIRE} events in a list")
     for event in events:
-        _checked_event(event)
+        if type(event) is not bytes:
+            raise WireError("an event that is no bytes")
+        _check_event(event)
     return events
 
 
-def _checked_event(event: Any) -> bytes:
-    """Return ``event`` if it can be journaled: a tag without control characters, and a dict."""
-    if not isinstance(event, bytes):
-        raise WireError("an event that is no bytes")
+def _check_event(event: bytes) -> None:
+    """Refuse what cannot be journaled: a tag with control characters, data that is no dict."""
     head, _, body = event.partition(wire.TAG_END)
     if not _PLAIN_TAG(head):
         wire.checked_tag(head)
-    if not isinstance(wire.unpack(body), dict):
+    if type(wire.unpack(body)) is not dict:
         raise WireError("event data that is no dict")
-    return event
 
 
 def _parse_call(frames: list[bytes]) -> Call:

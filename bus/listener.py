@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import zmq
@@ -28,47 +29,72 @@ from bus.sockets import (
 QUEUE = 20_000
 """Events that wait in this process before the bus is slowed into dropping for this listener."""
 
-_LONG = QUEUE // 2
-_LARGE = 16 << 20
-"""So many events, or bytes, without a moment of quiet may have been more than the queues took."""
+QUEUE_OF_FIRES = 500
+"""The same for fires, which can be 256 times as large."""
+
+_DOUBT = 64
+"""Events after which, in a moment of quiet, the bus is asked where it stands: the last ones may
+have been dropped. Fewer fit into the smallest queue that a bus can have."""
+
+_ASK_AFTER = 0.25
+"""Seconds between two such questions."""
 
 
 class Heard(NamedTuple):
-    r"""One published event, still packed.
+    r"""What was published together, still packed.
 
     Attributes:
-        wire: ``tag + "\n\n" + msgpack``; empty for a mark, which only says where the bus stands.
-        seq: the event's number; for a mark, that of the last event before it.
+        events: each ``tag + "\n\n" + msgpack``; none for a mark, which only says where the bus
+            stands.
+        seq: the number of the last one; for a mark, that of the last event before it.
         bus_id: which numbering this is.
     """
 
-    wire: bytes
+    events: Sequence[bytes]
     seq: int
     bus_id: str
+
+    @property
+    def before(self) -> int:
+        """The number before that of the first event."""
+        return self.seq - len(self.events)
+
+
+def everything(address: str) -> Listener:
+    """Return a listener to all events, many together.
+
+    Args:
+        address: where the bus publishes fires.
+    """
+    return Listener(address, queue=QUEUE_OF_FIRES)
 
 
 class Listener:
     """Hears what a bus publishes. For one thread at a time.
 
-    After a broken connection the bus sends a mark again, and after a long run of events one is
-    asked for, so a listener that compares numbers knows of every event that it did not hear, the
-    last one before a silence too.
+    After a broken connection the bus sends a mark again, and after many events one is asked for, so
+    a listener that compares numbers knows of every event that it did not hear, the last one before
+    a silence too.
 
     Args:
-        address: where the bus publishes, see `bus.endpoints`.
-        prefixes: the beginnings of the tags to hear; an empty one hears everything.
+        address: where the bus publishes single events or fires, see `bus.endpoints`.
+        prefixes: the beginnings of the tags to hear; an empty one hears everything. Fires are
+            not chosen by their tags: where they are published, hear everything or nothing.
+        queue: how many messages wait in this process.
     """
 
-    def __init__(self, address: str, prefixes: Iterable[str] = ("",)) -> None:
+    def __init__(
+        self, address: str, prefixes: Iterable[str] = ("",), *, queue: int = QUEUE
+    ) -> None:
         self.address = address
         self.bus_id = ""
-        self.socket: Socket = connect(zmq.SUB, address, queue=QUEUE)
+        self.socket: Socket = connect(zmq.SUB, address, queue=queue)
         self._backlog: deque[Heard] = deque()
         for prefix in prefixes:
             self.socket.subscribe(prefix.encode())
         self._sync = b""
         self._away = False
-        self._run = self._run_size = 0
+        self._unconfirmed = 0
         self._ask()
         self._asked = True
 
@@ -98,7 +124,7 @@ class Listener:
 
         def turn() -> bool:
             while not marks and (heard := self._read()):
-                if heard.wire:
+                if heard.events:
                     self._backlog.append(heard)
                 else:
                     marks.append(heard)
@@ -110,7 +136,7 @@ class Listener:
             raise not_running(self.address)
         self._asked = False
         # What came before the mark did not yet know whose numbers it has.
-        self._backlog = deque(Heard(one.wire, one.seq, self.bus_id) for one in self._backlog)
+        self._backlog = deque(one._replace(bus_id=self.bus_id) for one in self._backlog)
         return marks[0].seq
 
     def receive(self, timeout: float | None = None) -> Heard | None:
@@ -132,9 +158,17 @@ class Listener:
                 found.append(heard)
             return heard is not None
 
-        deadline = None if timeout is None else time.monotonic() + timeout
-        poll_until(self.socket, deadline, turn)
-        return found[0] if found else None
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while not poll_until(self.socket, self._wake_at(deadline), turn):
+            if time.monotonic() >= deadline:
+                return None
+        return found[0]
+
+    def _wake_at(self, deadline: float) -> float | None:
+        """Return until when to wait at most: until the deadline, or until the bus can be asked."""
+        wake = self._asked_at + _ASK_AFTER if self._unconfirmed >= _DOUBT else math.inf
+        wake = min(wake, deadline)
+        return None if wake == math.inf else wake
 
     def close(self) -> None:
         """Close the connection."""
@@ -146,44 +180,51 @@ class Listener:
             self.socket.unsubscribe(self._sync)
         self._sync = frames.SYNC + os.urandom(8).hex().encode()
         self.socket.subscribe(self._sync)
+        self._unconfirmed = 0
+        self._asked_at = time.monotonic()
 
     def _read(self) -> Heard | None:
         while True:
             pair = receive_pair(self.socket)
             if pair is None:
-                self._after_run()
+                self._ask_if_in_doubt()
                 return None
-            self._run += 1
-            self._run_size += len(pair[0])
             heard = self._decode(*pair)
             if heard:
+                self._unconfirmed += len(heard.events)
                 return heard
 
-    def _after_run(self) -> None:
-        """Ask where the bus stands if the last of a long run of events may have been dropped."""
-        if (self._run >= _LONG or self._run_size >= _LARGE) and not self.socket.closed:
+    def _ask_if_in_doubt(self) -> None:
+        """Ask where the bus stands if the last of many events may have been dropped."""
+        if self._unconfirmed < _DOUBT or time.monotonic() - self._asked_at < _ASK_AFTER:
+            return
+        if not self.socket.closed:
             self._ask()
-        self._run = self._run_size = 0
 
-    def _decode(self, event: bytes, place: bytes) -> Heard | None:
+    def _decode(self, body: bytes, place: bytes) -> Heard | None:
         try:
-            seq, bus_id = frames.unpack_place(place)
+            found = frames.unpack_published(body, place)
+            seq, bus_id = (0, "") if found else frames.unpack_place(place)
         except WireError:
             skip_rest(self.socket)
             return None
-        if not event.startswith(frames.SYNC):
-            return Heard(event, seq, self.bus_id)
-        if not event.startswith(self._sync):
-            return None  # who hears everything hears the marks of other listeners too
+        if found:
+            return Heard(*found, self.bus_id)
+        if not body.startswith(frames.SYNC):
+            return Heard((body,), seq, self.bus_id)
+        # Who hears everything hears the marks of other listeners too.
+        return self._take_mark(body, seq, bus_id) if body.startswith(self._sync) else None
+
+    def _take_mark(self, mark: bytes, seq: int, bus_id: str) -> Heard | None:
         try:
-            refusal = frames.refusal_in(event)
+            refusal = frames.refusal_in(mark)
         except WireError:
             return None
         if refusal:
             self._leave()
             raise refusal
         self.bus_id = bus_id
-        return Heard(b"", seq, bus_id)
+        return Heard((), seq, bus_id)
 
     def _leave(self) -> None:
         """Hear nothing more: a bus that has no room for us is not to work for us either."""

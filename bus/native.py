@@ -21,7 +21,7 @@ from bus.config import master_config, minion_config
 from bus.errors import BusError, DataError, WireError
 from bus.feed import Feed, Gap, Numbered, OnGap
 from bus.journal import JournalReader, journal_path, microseconds
-from bus.listener import Listener
+from bus.listener import Listener, everything
 from bus.publisher import Publisher
 from bus.record import Event
 from bus.tags import Matcher, literal_prefix, matcher
@@ -95,6 +95,11 @@ class Connection:
     @property
     def _pub(self) -> str:
         choose = endpoints.master_pub if self.node == "master" else endpoints.minion_pub
+        return choose(self.opts)
+
+    @property
+    def _fires(self) -> str:
+        choose = endpoints.master_fires if self.node == "master" else endpoints.minion_fires
         return choose(self.opts)
 
     def _firing(self) -> Publisher:
@@ -196,7 +201,7 @@ class Connection:
 
     def open_listener(self, prefix: str) -> Listener:
         """Return a listener to what begins with ``prefix``, in force."""
-        return Listener(self._pub, [prefix])
+        return Listener(self._pub, [prefix]) if prefix else everything(self._fires)
 
     def open_journal(self) -> JournalReader | None:
         """Return a reader of the master's journal, or None on a minion's bus."""
@@ -357,8 +362,9 @@ class Listening:
         with self._turn:
             if self._feed is None:
                 return None
-            self._note_done(self._feed)
-            return self._wait(self._feed, timeout)
+            if self._bookmark:
+                self._note_done(self._feed, self._bookmark)
+            return self._next_ready(self._feed.bus_id) or self._wait(self._feed, timeout)
 
     def commit(self, seq: int | None = None) -> int:
         """Save that events are done; return the number of the last.
@@ -384,22 +390,22 @@ class Listening:
         """Return the number up to which everything was given out or passed over."""
         return self._batch[0][0] - 1 if self._batch else feed.after
 
-    def _note_done(self, feed: Feed) -> None:
-        if self._bookmark and self._auto_commit:
-            self._bookmark.done(feed.bus_id, self._place(feed))
+    def _note_done(self, feed: Feed, bookmark: Bookmark) -> None:
+        if self._auto_commit:
+            bookmark.done(feed.bus_id, self._place(feed))
 
     def _wait(self, feed: Feed, timeout: float | None) -> Event | None:
         deadline = None if timeout is None else time.monotonic() + timeout
         known, has_looked = feed.upto, False
         while True:
-            event = self._next_ready(feed.bus_id)
-            if event:
-                return event
             left = _POLL if deadline is None else deadline - time.monotonic()
             if left <= 0 and has_looked and feed.after >= known:
                 return None
-            self._batch.extend(feed.take())
+            self._batch = feed.take()
             has_looked = True
+            event = self._next_ready(feed.bus_id)
+            if event:
+                return event
             if left > 0 and not self._batch and not feed.behind:
                 self._save_while_idle()
                 feed.socket.poll(max(1, int(min(left, _POLL) * 1000)))
@@ -413,10 +419,11 @@ class Listening:
     def _next_ready(self, bus_id: str) -> Event | None:
         while self._batch:
             seq, raw = self._batch.popleft()
-            if not self._matches(wire.tag_of(raw)):
+            tag, body = wire.parts_of(raw)
+            if not self._matches(tag):
                 continue
             try:
-                event = Event.from_wire(raw, seq, bus_id)
+                event = Event.from_parts(tag, body, seq, bus_id)
             except WireError as error:
                 log.warning("the event %d cannot be read: %s", seq, error)
             else:

@@ -59,3 +59,13 @@ class Event(NamedTuple):
         """
         tag, data = wire.unpack_event(raw)
         return cls(tag, data, seq, bus_id)
+
+    @classmethod
+    def from_parts(cls, tag: str, body: bytes, seq: int, bus_id: str) -> Event:
+        """Decode an event that was taken apart by `bus.wire.parts_of`.
+
+        Raises:
+            WireError: ``body`` is no event's data.
+        """
+        # Half of what the constructor of a named tuple costs.
+        return tuple.__new__(cls, (tag, wire.unpack_data(tag, body), seq, bus_id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import re
 from collections.abc import Callable, Iterable
 
@@ -97,8 +98,11 @@ MATCH_TYPES = tuple(_MATCH_TYPES)
 """The values of ``match_type`` and of the option ``event_match_type``."""
 
 
+@functools.lru_cache(maxsize=512)
 def matcher(pattern: str, match_type: str = "startswith") -> Matcher:
     """Return a function that says whether a tag matches ``pattern``.
+
+    Remembered, since ``get_event`` is called with the same pattern again and again.
 
     Args:
         pattern: the text, regular expression (anchored at the start) or glob.

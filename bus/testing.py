@@ -333,7 +333,7 @@ class _Listener(Listener):
             ((seq, raw),) = found
             self._after = seq
             if raw.startswith(self._prefixes):
-                return Heard(raw, seq, self.bus_id)
+                return Heard((raw,), seq, self.bus_id)
         return None
 
     def close(self) -> None:

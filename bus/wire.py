@@ -90,6 +90,12 @@ def pack_event(tag: str, data: Mapping[str, Any], max_size: int = DEFAULT_MAX_EV
     return _join(tag, pack(_stamped(tag, data, stamp)), max_size)
 
 
+_STAMPED = [bytes([0x80 | size + 1]) + pack(STAMP) + b"\xd9\x20" for size in range(15)]
+"""What a packed map with ``size`` values of the user's begins with once it has a stamp as well:
+msgpack's fixmap, the key, and the head of a text of 32 bytes. Putting a stamp in front of packed
+data costs a third of packing a copy with a stamp."""
+
+
 class EventPacker:
     """Packs many events, and keeps between them what is costly to make. For one thread.
 
@@ -102,24 +108,31 @@ class EventPacker:
         self._clock = clock
         self._max_size = max_size
         self._pack = msgpack.Packer().pack
-        self._second = 0
+        self._begun = -1_000_000  # the second that `_text` says, in microseconds since 1970
         self._text = ""
 
     def pack(self, tag: str, data: Mapping[str, Any]) -> bytes:
         """`pack_event`, at a third of its cost."""
-        stamped = _stamped(tag, data, self._stamp)
+        if type(data) is dict and len(data) < len(_STAMPED) and STAMP not in data:
+            head = check_tag(tag).encode() + TAG_END + _STAMPED[len(data)] + self._stamp().encode()
+            event = head + self._packed(data)[1:]
+            if len(event) <= self._max_size:
+                return event
+        return _join(tag, self._packed(_stamped(tag, data, self._stamp)), self._max_size)
+
+    def _packed(self, data: Mapping[str, Any]) -> bytes:
         try:
-            packed = self._pack(stamped)
+            return self._pack(data)  # type: ignore[no-any-return]
         except (TypeError, ValueError, OverflowError):
             # A packer keeps half-packed bytes after an error, so the next event has a new one.
             self._pack = msgpack.Packer().pack
-            packed = pack(stamped)
-        return _join(tag, packed, self._max_size)
+            return pack(data)
 
     def _stamp(self) -> str:
-        second, rest = divmod(self._clock() // 1000, 1_000_000)
-        if second != self._second:
-            self._second = second
+        rest = self._clock() // 1000 - self._begun
+        if not 0 <= rest < 1_000_000:
+            second, rest = divmod(self._begun + rest, 1_000_000)
+            self._begun = second * 1_000_000
             self._text = datetime.fromtimestamp(second, UTC).isoformat()[:19]
         return f"{self._text}.{rest:06d}+00:00"
 
@@ -156,6 +169,12 @@ def checked_tag(head: bytes) -> str:
         raise WireError(f"an event with a wrong tag: {error}") from error
 
 
+def parts_of(event: bytes) -> tuple[str, bytes]:
+    """Return tag and packed data of an event; wrong bytes in a tag become replacement marks."""
+    head, _, body = event.partition(TAG_END)
+    return head.decode(errors="replace"), body
+
+
 def tag_of(event: bytes) -> str:
     """Return the tag of an event that was checked before; wrong bytes become replacement marks."""
     return event.partition(TAG_END)[0].decode(errors="replace")
@@ -183,7 +202,16 @@ def unpack_event(wire: bytes) -> tuple[str, dict[str, Any]]:
         WireError: these bytes are no event.
     """
     tag, body = split_event(wire)
+    return tag, unpack_data(tag, body)
+
+
+def unpack_data(tag: str, body: bytes) -> dict[str, Any]:
+    """Return the data of the event ``tag``.
+
+    Raises:
+        WireError: these bytes are none.
+    """
     data = unpack(body)
-    if not isinstance(data, dict):
+    if type(data) is not dict:
         raise WireError(f"the data of the event {tag[:80]!r} is no dict")
-    return tag, data
+    return data

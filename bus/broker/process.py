@@ -64,6 +64,7 @@ def _run_sockets(opts: Mapping[str, Any], stop: Stop, journal: Journal, cursors:
     sockets = EventSockets(
         pull=endpoints.master_pull(opts),
         pub=endpoints.master_pub(opts),
+        fires=endpoints.master_fires(opts),
         store=journal,
         methods=cursors.methods(),
         limits=Limits.of(opts),

@@ -1,4 +1,7 @@
-"""The event sockets: a ROUTER that takes events and calls, an XPUB that publishes.
+"""The event sockets: a ROUTER that takes events and calls, two XPUBs that publish.
+
+One publishes each event by itself, so that ZeroMQ picks what a listener's prefixes want. The
+other publishes each fire as it came, many events together, to those who want everything.
 
 An object without a loop of its own: the master's bus process and the minion's daemon poll its
 sockets among theirs.
@@ -18,6 +21,7 @@ import zmq
 
 from bus import frames, wire
 from bus.broker.limits import Limits, Listeners, QueueBound, Rates
+from bus.broker.outlet import Outlet
 from bus.complaints import Complaints
 from bus.errors import BusError, DataError, JournalError, TooLargeError, WireError
 from bus.frames import Call, Fire
@@ -27,8 +31,12 @@ from bus.sockets import bind, close_bound, send_pair, send_parts
 from bus.store import Kept, Store
 
 MAX_MESSAGES_PER_TURN = 1000
-MAX_BYTES_PER_TURN = 4 << 20
-"""One turn is one transaction: large enough to share its cost, small enough to stay prompt."""
+MAX_BYTES_PER_TURN = 256 << 10
+"""One turn is one transaction: large enough to share its cost, small enough that who fires and
+who listens have something to do while the next one is written."""
+
+MAX_FIRE_BYTES = 4 << 20
+"""The largest message that is taken, unless ``max_event_size`` is larger."""
 
 MAX_FAILED = 1000
 """Held fires that failed and are remembered, should their producer ask again."""
@@ -48,9 +56,6 @@ COUNTERS = (
 )
 """What the status always has, at least as zero."""
 
-_SUBSCRIPTIONS = (b"\x00", b"\x01")
-"""What begins a message of a listener: it no longer wants a prefix, or wants it."""
-
 Done = Callable[[BusError | None], None]
 EventHook = Callable[[str, bytes, Done], bool]
 """Told of each event; when it returns True, the acknowledgement waits until it calls ``done``."""
@@ -65,11 +70,12 @@ class _Waiting:
 
 
 class EventSockets:
-    """The two event sockets of one bus.
+    """The event sockets of one bus.
 
     Args:
         pull: the address of the ROUTER.
-        pub: the address of the XPUB.
+        pub: the address of the XPUB of single events.
+        fires: the address of the XPUB of whole fires.
         store: numbers the events and keeps them.
         methods: what clients may call, by name, besides ``ping`` and ``status``.
         on_event: told of each event before it is acknowledged.
@@ -85,6 +91,7 @@ class EventSockets:
         *,
         pull: str,
         pub: str,
+        fires: str,
         store: Store,
         methods: Methods | None = None,
         on_event: EventHook | None = None,
@@ -102,7 +109,6 @@ class EventSockets:
         self._max_event_size = limits.max_event_size
         self._rates = Rates(limits.fire_rate, time.monotonic) if limits.fire_rate else None
         self._listeners = Listeners(limits.max_listeners)
-        self._queue_bound = QueueBound(limits.listener_queue, limits.listener_queue_size)
         self._methods: dict[str, Callable[[dict[str, Any]], Any]] = {
             "ping": lambda _: True,
             "status": lambda _: self.status(),
@@ -111,30 +117,37 @@ class EventSockets:
         self._lock = DirectoryLock.for_address(pull)
         self._bound: dict[zmq.Socket[bytes], str] = {}
         self._pull = context.socket(zmq.ROUTER)
-        self._pub = context.socket(zmq.XPUB)
         self._pull.set(zmq.MAXMSGSIZE, _room_for_fires(limits.max_event_size))
         self._pull.set(zmq.RCVHWM, MAX_MESSAGES_PER_TURN * 2)
-        self._pub.set(zmq.SNDHWM, limits.listener_queue)
-        self._pub.set(zmq.MAXMSGSIZE, 4096)
+        most, size = limits.listener_queue, limits.listener_queue_size
+        self._singly = self._outlet(context, QueueBound(most, size))
+        # The bound in events holds here too: as if a fire's events were its bytes.
+        self._whole = self._outlet(context, QueueBound(most, most), QueueBound(most, size))
+        addresses = (pull, pub, fires)
         try:
-            for socket, address in ((self._pull, pull), (self._pub, pub)):
+            for socket, address in zip(self.sockets, addresses, strict=True):
                 bind(socket, address)
                 self._bound[socket] = address
         except BusError:
             self.close()
             raise
 
+    def _outlet(self, context: zmq.Context[zmq.Socket[bytes]], *bounds: QueueBound) -> Outlet:
+        socket = context.socket(zmq.XPUB)
+        return Outlet(socket, bounds, self._listeners, self._store, self._complaints)
+
     @property
     def sockets(self) -> Sequence[zmq.Socket[bytes]]:
         """The sockets to poll for input."""
-        return (self._pull, self._pub)
+        return (self._pull, self._singly.socket, self._whole.socket)
 
     def handle(self, socket: zmq.Socket[bytes]) -> None:
         """Take what waits on one of the sockets."""
         if socket is self._pull:
             self._take_requests()
         else:
-            self._take_subscriptions()
+            outlet = self._singly if socket is self._singly.socket else self._whole
+            outlet.take_subscriptions()
 
     def publish(self, tag: str, data: Mapping[str, Any]) -> int:
         """Put an event of the server's own onto the bus and return its number.
@@ -154,7 +167,8 @@ class EventSockets:
             "bus_id": self._store.bus_id,
             "last_seq": self._store.last_seq,
             "listeners": len(self._listeners),
-            "listener_queue": self._queue_bound.length,
+            "listener_queue": self._singly.queue_length,
+            "listener_queue_fires": self._whole.queue_length,
             "held": len(self._held),
             "journal": self._store.status(),
             "counters": {**dict.fromkeys(COUNTERS, 0), **self.counters},
@@ -165,8 +179,8 @@ class EventSockets:
         for socket, address in self._bound.items():
             close_bound(socket, address)
         self._bound.clear()
-        self._pull.close(linger=0)
-        self._pub.close(linger=0)
+        for socket in self.sockets:
+            socket.close(linger=0)
         self._lock.release()
 
     # -- requests -------------------------------------------------------------------------
@@ -184,14 +198,13 @@ class EventSockets:
             if size > MAX_BYTES_PER_TURN:
                 break
         if waiting:
-            self._bound_queues(sum(len(item.fire.events) for item in waiting), size)
+            self._bound_queues(waiting, size)
             self._keep(waiting)
 
-    def _bound_queues(self, events: int, size: int) -> None:
-        """Let fewer events wait for a slow listener when they are large, see `QueueBound`."""
-        if self._queue_bound.note(events, size):
-            # It holds for the listeners that are there already as well (libzmq from 4.2 on).
-            self._pub.set(zmq.SNDHWM, self._queue_bound.length)
+    def _bound_queues(self, waiting: Sequence[_Waiting], size: int) -> None:
+        events = sum(len(item.fire.events) for item in waiting)
+        self._singly.bound(events, size)
+        self._whole.bound(len(waiting), events, size)
 
     def _take_request(self, client: bytes, rest: list[bytes], waiting: list[_Waiting]) -> None:
         if self._rates and self._is_too_fast(self._rates, client, rest):
@@ -280,9 +293,12 @@ class EventSockets:
             self._acknowledge(item.client, item.fire, kept.first_seq)
 
     def _publish(self, fire: Fire, kept: Kept) -> None:
-        pub, pack = self._pub, frames.pack_seq
-        for seq, event in enumerate(fire.events, kept.first_seq):
-            send_pair(pub, event, pack(seq))
+        if self._whole.is_wanted:
+            send_pair(self._whole.socket, *frames.published(fire, kept.first_seq))
+        if self._singly.is_wanted:
+            socket, pack = self._singly.socket, frames.pack_seq
+            for seq, event in enumerate(fire.events, kept.first_seq):
+                send_pair(socket, event, pack(seq))
         self.counters["published"] += len(fire.events)
 
     def _deferred(self, item: _Waiting, kept: Kept) -> bool:
@@ -328,32 +344,6 @@ class EventSockets:
         with contextlib.suppress(zmq.ZMQError):
             send_parts(self._pull, (client, *parts))
 
-    # -- subscriptions --------------------------------------------------------------------
-
-    def _take_subscriptions(self) -> None:
-        sync, gone = b"\x01" + frames.SYNC, b"\x00" + frames.SYNC
-        for _ in range(MAX_MESSAGES_PER_TURN):
-            try:
-                message = self._pub.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            if message.startswith(sync):
-                self._say_where(message[1:])
-            elif message.startswith(gone):
-                self._listeners.leave(message[1:])
-            elif message[:1] not in _SUBSCRIPTIONS:
-                self._complaints.add("malformed", "refused a message on the socket of listeners")
-
-    def _say_where(self, topic: bytes) -> None:
-        """Tell a listener from which number on its subscriptions are in force."""
-        where = (topic, self._store.last_seq, self._store.bus_id)
-        refusal = self._listeners.join(topic)
-        if refusal:
-            self._complaints.add("refused_listeners", f"refused a listener: {refusal}")
-            send_pair(self._pub, *frames.no_mark(*where, refusal))
-        else:
-            send_pair(self._pub, *frames.mark(*where))
-
 
 class _Countdown:
     """Acknowledges a fire once the hook has said ``done`` for each event that it holds back."""
@@ -387,4 +377,4 @@ class _Countdown:
 
 def _room_for_fires(max_event_size: int) -> int:
     """Return the limit of a message: the publisher's largest batch, or one largest event."""
-    return max(max_event_size, MAX_BYTES_PER_TURN) + 65_536
+    return max(max_event_size, MAX_FIRE_BYTES) + 65_536

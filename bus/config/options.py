@@ -122,11 +122,13 @@ OPTIONS: tuple[Option, ...] = (
         "Local sockets: `ipc` for files in `sock_dir`, `tcp` for ports on loopback.",
         choices=("ipc", "tcp"),
     ),
-    _port("tcp_pub_port", 4512, _MASTER, "With `ipc_mode: tcp`, events go out."),
+    _port("tcp_pub_port", 4512, _MASTER, "With `ipc_mode: tcp`, events go out, one by one."),
+    _port("tcp_fires_port", 4516, _MASTER, "With `ipc_mode: tcp`, events go out, many together."),
     _port("tcp_pull_port", 4513, _MASTER, "With `ipc_mode: tcp`, events come in."),
     _port("tcp_link_port", 4514, _MASTER, "With `ipc_mode: tcp`, jobs and keys."),
     _port("tcp_reactor_port", 4515, _MASTER, "With `ipc_mode: tcp`, the reactor."),
-    _port("tcp_pub_port", 4510, _MINION, "With `ipc_mode: tcp`, events go out."),
+    _port("tcp_pub_port", 4510, _MINION, "With `ipc_mode: tcp`, events go out, one by one."),
+    _port("tcp_fires_port", 4509, _MINION, "With `ipc_mode: tcp`, events go out, many together."),
     _port("tcp_pull_port", 4511, _MINION, "With `ipc_mode: tcp`, events come in."),
     # Events
     Option(
@@ -167,7 +169,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "listener_queue",
         "int",
-        20_000,
+        50_000,
         _BOTH,
         "Events that wait in the bus for one slow listener before it loses some.",
         minimum=100,

@@ -19,6 +19,11 @@ from bus.errors import JournalError
 FOLDER = "journal"
 SCHEMA_VERSION = 1
 
+CHECKPOINT_PAGES = 20_000
+"""Pages of 4 KiB in the log after which SQLite moves them into the file, which keeps the writer
+waiting for the disk. More than a segment of the usual size that was filled in large groups has:
+such a one is moved when it is closed, elsewhere."""
+
 Meta = dict[str, str | int]
 
 _NAME = re.compile(r"(\d{20})\.db")
@@ -81,12 +86,12 @@ def first_seqs(folder: Path) -> list[int]:
 
 
 def open_writer(path: Path, synchronous: str) -> sqlite3.Connection:
-    """Open a segment to write it."""
-    db = sqlite3.connect(path, isolation_level=None, timeout=5)
+    """Open a segment to write it; the connection may be closed in another thread."""
+    db = sqlite3.connect(path, isolation_level=None, timeout=5, check_same_thread=False)
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {synchronous}")
-        db.execute("PRAGMA wal_autocheckpoint = 4000")
+        db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         db.execute("PRAGMA journal_size_limit = 67108864")
     except sqlite3.Error:
         db.close()

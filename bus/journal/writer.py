@@ -10,6 +10,7 @@ import contextlib
 import logging
 import secrets
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -60,6 +61,7 @@ class Journal:
         self._synchronous = _SYNCHRONOUS[sync]
         self._retention = retention or Retention()
         self._closed: list[SegmentInfo] = []
+        self._closing: threading.Thread | None = None
         try:
             self._prepare()
             self._open_newest()
@@ -114,6 +116,7 @@ class Journal:
 
     def close(self) -> None:
         """Close the files."""
+        self._wait_for_closing()
         self._db.close()
 
     # -- opening --------------------------------------------------------------------------
@@ -221,9 +224,22 @@ class Journal:
         segments.create(file, meta, self._producers.rows())
         db = segments.open_writer(file, self._synchronous)
         old, self._db = self._db, db
-        old.close()
+        self._close_aside(old)
         self._closed.append(SegmentInfo(self._first_seq, self.file.stat().st_size, self._last_at))
         self._first_seq, self._size, self._begun_at = first_seq, 0, 0
+
+    def _close_aside(self, old: sqlite3.Connection) -> None:
+        """Close a segment that is full in a thread: its log has to reach the disk by then.
+
+        No other connection writes that file, so there is nothing to take turns for.
+        """
+        self._wait_for_closing()
+        self._closing = threading.Thread(target=old.close, name="closing a segment", daemon=True)
+        self._closing.start()
+
+    def _wait_for_closing(self) -> None:
+        if self._closing:
+            self._closing.join()
 
     def _info(self, first_seq: int) -> SegmentInfo:
         file = segments.segment_file(self.path, first_seq)

@@ -137,6 +137,7 @@ class RealParts:
         return EventSockets(
             pull=endpoints.minion_pull(opts),
             pub=endpoints.minion_pub(opts),
+            fires=endpoints.minion_fires(opts),
             store=MemoryStore(),
             methods=methods,
             on_event=on_event,

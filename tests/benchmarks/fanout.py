@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.benchmarks import streams
-from tests.benchmarks.figures import Row, Settings, interleave
+from tests.benchmarks.figures import Goal, Row, Settings, interleave
 
 TITLE = "fire to ten listeners, decoded by all"
 LISTENERS = 10
@@ -30,4 +30,11 @@ def run(settings: Settings) -> Iterator[Row]:
             samples[way]["rate"],
             samples["raw"]["rate"],
             note=f"{lost:,.0f} of {count * LISTENERS:,} lost" if lost else "",
+        )
+        yield Row(
+            "  CPU time of the bus alone, per event that goes to all ten",
+            "us",
+            samples[way]["bus"],
+            samples["raw"]["bus"],
+            goal=Goal(of_raw=1),
         )

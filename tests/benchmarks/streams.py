@@ -44,6 +44,7 @@ class Stream:
         seconds: from before the first fire until the last was decoded by the slowest.
         lost: how many did not arrive, of all listeners together.
         cpu_seconds: processor time of publisher, bus and listeners, ZeroMQ's threads included.
+        bus_seconds: processor time of the bus alone.
     """
 
     fired: int
@@ -51,6 +52,7 @@ class Stream:
     seconds: float
     lost: int
     cpu_seconds: float
+    bus_seconds: float
 
     def figures(self) -> dict[str, float]:
         """Return the figures of this burst."""
@@ -58,6 +60,7 @@ class Stream:
             "rate": self.heard / self.seconds,
             "lost": float(self.lost),
             "cpu": self.cpu_seconds / self.heard * 1e6,
+            "bus": self.bus_seconds / self.fired * 1e6,
         }
 
 
@@ -101,6 +104,7 @@ def _gather(
         seconds=max(end for end, _ in ends) - begun,
         lost=count * len(ends) - heard,
         cpu_seconds=sum(each.cpu_seconds() for each in (publisher, broker, *ears)) - cpu_before,
+        bus_seconds=broker.cpu_seconds() - cpu_before,
     )
 
 

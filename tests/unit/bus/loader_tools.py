@@ -96,22 +96,21 @@ class Answers:
 @contextmanager
 def master_bus(opts):
     """Serve a master's bus and yield a list-like function that waits for the next event."""
-    pull, pub = endpoints.master_pull(opts), endpoints.master_pub(opts)
-    with _bus(pull, pub, {}) as hear:
+    with _bus(endpoints.master_pull(opts), endpoints.master_pub(opts), {}) as hear:
         yield hear
 
 
 @contextmanager
 def minion_bus(opts, methods=None):
     """Serve a minion's bus."""
-    pull, pub = endpoints.minion_pull(opts), endpoints.minion_pub(opts)
-    with _bus(pull, pub, methods or {}) as hear:
+    with _bus(endpoints.minion_pull(opts), endpoints.minion_pub(opts), methods or {}) as hear:
         yield hear
 
 
 @contextmanager
 def _bus(pull, pub, methods):
-    sockets = EventSockets(pull=pull, pub=pub, store=MemoryStore(), methods=methods)
+    fires = pub.replace("_pub", "_fires")
+    sockets = EventSockets(pull=pull, pub=pub, fires=fires, store=MemoryStore(), methods=methods)
     with serving(sockets):
         listener = Listener(pub)
         try:
@@ -126,7 +125,7 @@ def _next(listener, timeout):
     heard = listener.receive(timeout)
     if heard is None:
         return None
-    tag, data = unpack_event(heard.wire)
+    tag, data = unpack_event(*heard.events)
     data.pop("_stamp")
     return tag, data
 

@@ -222,7 +222,11 @@ class _local:  # noqa: N801 - reads as the function that it stands for
         self.pub = f"ipc://{place}/pub.ipc"
         pull = f"ipc://{place}/pull.ipc"
         self.sockets = EventSockets(
-            pull=pull, pub=self.pub, store=MemoryStore(), limits=Limits(**limits)
+            pull=pull,
+            pub=self.pub,
+            fires=f"{self.pub}.fires",
+            store=MemoryStore(),
+            limits=Limits(**limits),
         )
         self.client = self._context.socket(zmq.DEALER)
         self.client.connect(pull)
@@ -253,12 +257,12 @@ def test_a_listener_too_many_is_told_the_option(limited):
         listeners[2].wait_ready(5)
     publisher = Publisher(endpoints.master_pull(opts))
     publisher.fire([_event("a/1")], 5)
-    assert listeners[0].receive(5).wire.startswith(b"a/1\n")
+    assert listeners[0].receive(5).events[0].startswith(b"a/1\n")
     assert listeners[2].receive(0.2) is None
     listeners[0].close()
     wait_for(lambda: _is_let_in(listeners[2]))
     publisher.fire([_event("a/2")], 5)
-    assert listeners[2].receive(5).wire.startswith(b"a/2\n")
+    assert listeners[2].receive(5).events[0].startswith(b"a/2\n")
     publisher.close()
     for listener in listeners[1:]:
         listener.close()

@@ -10,7 +10,7 @@ import zmq
 from bus import endpoints, frames, wire
 from bus.broker import server as server_module
 from bus.broker.limits import Limits
-from bus.broker.server import MAX_BYTES_PER_TURN, MAX_MESSAGES_PER_TURN, EventSockets
+from bus.broker.server import MAX_FIRE_BYTES, MAX_MESSAGES_PER_TURN, EventSockets
 from bus.errors import (
     AlreadyRunningError,
     BusError,
@@ -43,7 +43,9 @@ class _Local:
     def __init__(self, place, **arguments):
         self.pull, self.pub = f"ipc://{place}/pull.ipc", f"ipc://{place}/pub.ipc"
         self.store = arguments.pop("store", None) or MemoryStore()
-        self.sockets = EventSockets(pull=self.pull, pub=self.pub, store=self.store, **arguments)
+        self.sockets = EventSockets(
+            pull=self.pull, pub=self.pub, fires=f"{self.pub}.fires", store=self.store, **arguments
+        )
         self.client = connect(zmq.DEALER, self.pull)
         self.sub = connect(zmq.SUB, self.pub)
 
@@ -126,7 +128,10 @@ def test_a_second_server_on_the_same_directory_is_refused(bus_process):
     opts = bus_process.opts
     with pytest.raises(AlreadyRunningError, match=f"process {bus_process.pid}.*another sock_dir"):
         EventSockets(
-            pull=endpoints.master_pull(opts), pub=endpoints.master_pub(opts), store=MemoryStore()
+            pull=endpoints.master_pull(opts),
+            pub=endpoints.master_pub(opts),
+            fires=endpoints.master_fires(opts),
+            store=MemoryStore(),
         )
     assert bus_process.call("ping") is True
 
@@ -179,14 +184,14 @@ def test_other_kinds_of_sockets_end_nothing(bus_process, place):
     address = endpoints.master_pull(bus_process.opts)
     for kind in (zmq.REQ, zmq.DEALER):
         client = connect(kind, address)
-        client.send(b"x" * (MAX_BYTES_PER_TURN * 2))
+        client.send(b"x" * (MAX_FIRE_BYTES * 2))
         time.sleep(0.05)
         client.close()
     raw = system_socket.socket(system_socket.AF_UNIX)
     raw.connect(address.removeprefix("ipc://"))
     raw.sendall(b"GET / HTTP/1.0\r\n\r\n" * 10)
     raw.close()
-    for pub in (endpoints.master_pub(bus_process.opts),):
+    for pub in (endpoints.master_pub(bus_process.opts), endpoints.master_fires(bus_process.opts)):
         client = connect(zmq.XSUB, pub)
         for message in (b"", b"\xff", b"\x01" * 300, b"\x01" + frames.SYNC, b"\x00\x00", b"\x02x"):
             client.send(message)
@@ -464,19 +469,19 @@ def test_on_loopback_ports_there_are_no_files(place):
     """``ipc_mode: tcp``, where there are no UNIX sockets."""
     probe = zmq.Context.instance().socket(zmq.ROUTER)
     ports = []
-    for _ in range(2):
+    for _ in range(3):
         ports.append(probe.bind_to_random_port("tcp://127.0.0.1"))
     probe.close(linger=0)
-    pull, pub = (f"tcp://127.0.0.1:{port}" for port in ports)
+    pull, pub, fires = (f"tcp://127.0.0.1:{port}" for port in ports)
 
     def bind():
         try:
-            return EventSockets(pull=pull, pub=pub, store=MemoryStore())
+            return EventSockets(pull=pull, pub=pub, fires=fires, store=MemoryStore())
         except BusError:
             return None
 
     sockets = wait_for(bind)  # the probe's ports are given back a moment later
     with pytest.raises(BusError, match="cannot listen on"):
-        EventSockets(pull=pull, pub=pub, store=MemoryStore())
+        EventSockets(pull=pull, pub=pub, fires=fires, store=MemoryStore())
     sockets.close()
     sockets.close()

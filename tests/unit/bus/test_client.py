@@ -43,7 +43,10 @@ class Master:
         self.lost = set()
         self.answers = {"test.ping": lambda _: True}
         self.bus = EventSockets(
-            pull=endpoints.master_pull(opts), pub=endpoints.master_pub(opts), store=MemoryStore()
+            pull=endpoints.master_pull(opts),
+            pub=endpoints.master_pub(opts),
+            fires=endpoints.master_fires(opts),
+            store=MemoryStore(),
         )
         methods = {
             "jobs.publish": self.publish,
@@ -197,7 +200,7 @@ class TestLocalClient:
         """A return that cannot be read is as one that did not come."""
         master.answers["x.y"] = lambda _: master.QUIET
         pub = _listened(client, "a", "x.y")
-        master.bus._pub.send_multipart(
+        master.bus._singly.socket.send_multipart(
             [f"salt/job/{pub['jid']}/ret/a\n\n\xc1".encode("latin-1"), bytes(8)]
         )
         master.give(pub["jid"], "x.y", "a", 5)

@@ -530,6 +530,7 @@ def minion_bus(minion_opts, place):
     sockets = EventSockets(
         pull=endpoints.minion_pull(minion_opts),
         pub=endpoints.minion_pub(minion_opts),
+        fires=endpoints.minion_fires(minion_opts),
         store=MemoryStore(),
         on_event=lambda *arguments: bool(hooks) and hooks[0](*arguments),
     )

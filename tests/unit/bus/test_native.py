@@ -231,6 +231,7 @@ def test_a_minions_bus_has_no_history(minion_opts, place):
     sockets = EventSockets(
         pull=endpoints.minion_pull(minion_opts),
         pub=endpoints.minion_pub(minion_opts),
+        fires=endpoints.minion_fires(minion_opts),
         store=MemoryStore(),
     )
     ended = threading.Event()
@@ -349,7 +350,7 @@ def test_a_live_listener_knows_exactly_what_it_lost(events, glob, options):
     if "on_gap" in options:
         options = {"on_gap": lambda first, last: told.append((first, last))}
     listening = events.listen(glob, **options)
-    count = 90_000
+    count = 300_000
     pairs = (("t/x", {"x": "y" * 200}) for _ in range(count))
     assert events.fire_events(pairs) == count
     got = []
@@ -397,6 +398,7 @@ def test_a_cursor_needs_a_journal(minion_opts):
     sockets = EventSockets(
         pull=endpoints.minion_pull(minion_opts),
         pub=endpoints.minion_pub(minion_opts),
+        fires=endpoints.minion_fires(minion_opts),
         store=MemoryStore(),
     )
     stop = threading.Event()

@@ -187,6 +187,13 @@ class TestEventPacker:
             data = {"n": number, "_stamp": "x", "list": [1, {"a": None}]}
             assert packer.pack("a/b", data) == wire.pack_event("a/b", data)
 
+    @given(_TAGS, st.dictionaries(_KEYS, _VALUES, max_size=20))
+    def test_a_stamp_is_put_in_whatever_the_size(self, tag, data):
+        """In front of packed data, or, where msgpack's head would be another one, in a copy."""
+        expected = {"_stamp": "1970-01-01T00:00:00.000000+00:00", **data}
+        event = wire.EventPacker(lambda: 0).pack(tag, data)
+        assert wire.unpack_event(event) == (tag, expected)
+
     def test_stamps_in_utc_with_microseconds(self):
         """Within a second and over its end."""
         times = iter([1_000_000_000, 1_999_999_999, 86_400_000_001_000])

@@ -1,0 +1,107 @@
+"""One publishing socket: who listens there, what may wait for a slow one, and the marks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import zmq
+
+from bus import frames
+from bus.broker.limits import Listeners, QueueBound
+from bus.complaints import Complaints
+from bus.sockets import Socket, send_pair
+from bus.store import Store
+
+MAX_MESSAGES_PER_TURN = 1000
+
+_WANTED, _UNWANTED = b"\x01", b"\x00"
+"""What begins a message of a listener: it wants a prefix, or no longer wants it."""
+
+_SYNC_WANTED, _SYNC_UNWANTED = _WANTED + frames.SYNC, _UNWANTED + frames.SYNC
+
+
+class Outlet:
+    """An XPUB socket of a bus.
+
+    Args:
+        socket: not yet bound; it is the caller's to bind and close.
+        bounds: what bounds its queues; the least of them holds.
+        listeners: those of all outlets of the bus together.
+        store: says where the numbering stands.
+        complaints: counts and says what is wrong.
+
+    Attributes:
+        is_wanted: whether anybody wants to hear events here. What nobody wants need not be sent.
+            A listener that has its mark was taken note of before.
+    """
+
+    def __init__(
+        self,
+        socket: Socket,
+        bounds: Sequence[QueueBound],
+        listeners: Listeners,
+        store: Store,
+        complaints: Complaints,
+    ) -> None:
+        self.socket = socket
+        self.is_wanted = False
+        self._bounds = bounds
+        self._listeners = listeners
+        self._store = store
+        self._complaints = complaints
+        self._prefixes: set[bytes] = set()
+        self._length = self.queue_length
+        socket.set(zmq.SNDHWM, self._length)
+        socket.set(zmq.MAXMSGSIZE, 4096)
+
+    @property
+    def queue_length(self) -> int:
+        """How many messages may wait for one listener."""
+        return min(bound.length for bound in self._bounds)
+
+    def bound(self, messages: int, *sizes: int) -> None:
+        """Let fewer messages wait when they are large, see `QueueBound`.
+
+        Args:
+            messages: how many are about to be sent.
+            sizes: their size together, one for each of the bounds.
+        """
+        for bound, size in zip(self._bounds, sizes, strict=True):
+            bound.note(messages, size)
+        length = self.queue_length
+        if length != self._length:
+            # It holds for the listeners that are there already as well (libzmq from 4.2 on).
+            self._length = length
+            self.socket.set(zmq.SNDHWM, length)
+
+    def take_subscriptions(self) -> None:
+        """Take note of who comes and goes."""
+        for _ in range(MAX_MESSAGES_PER_TURN):
+            try:
+                message = self.socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            self._take_subscription(message)
+        self.is_wanted = bool(self._prefixes)
+
+    def _take_subscription(self, message: bytes) -> None:
+        if message.startswith(_SYNC_WANTED):
+            self._say_where(message[1:])
+        elif message.startswith(_SYNC_UNWANTED):
+            self._listeners.leave(message[1:])
+        elif message.startswith(_WANTED):
+            self._prefixes.add(message[1:])
+        elif message.startswith(_UNWANTED):
+            self._prefixes.discard(message[1:])
+        else:
+            self._complaints.add("malformed", "refused a message on the socket of listeners")
+
+    def _say_where(self, topic: bytes) -> None:
+        """Tell a listener from which number on its subscriptions are in force."""
+        where = (topic, self._store.last_seq, self._store.bus_id)
+        refusal = self._listeners.join(topic)
+        if refusal:
+            self._complaints.add("refused_listeners", f"refused a listener: {refusal}")
+            send_pair(self.socket, *frames.no_mark(*where, refusal))
+        else:
+            send_pair(self.socket, *frames.mark(*where))
