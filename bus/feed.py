@@ -104,14 +104,19 @@ class Feed:
         self.after = self._last = seq
         self._ready.clear()
 
-    def take(self, limit: int = PAGE) -> deque[Numbered]:
+    def take(self, limit: int = PAGE, *, drain: bool = True) -> deque[Numbered]:
         """Return the next events, at most ``limit``, without waiting.
+
+        Args:
+            limit: how many.
+            drain: read all that waits in the socket, not only what came together: to look for
+                more costs as much as to read one, which is long for who waits for that one.
 
         Raises:
             JournalError: the journal cannot be read.
         """
         if not self._ready:
-            self._fill()
+            self._fill(drain)
         if len(self._ready) <= limit:
             batch, self._ready = self._ready, deque()
         else:
@@ -130,12 +135,14 @@ class Feed:
     def _is_lagging(self) -> bool:
         return self._journal is not None and self._last < self._upto
 
-    def _fill(self) -> None:
+    def _fill(self, drain: bool) -> None:
         while not self._is_lagging() and len(self._ready) < PAGE:
             heard = self._listener.receive(0)
             if heard is None:
                 break
             self._take(heard)
+            if self._ready and not drain:
+                break
         if not self._ready and not self._is_lagging():
             self._look_at_the_end()
         if not self._ready and self._is_lagging():

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from bus import errors, wire
 from bus.errors import BusError, WireError
@@ -47,8 +46,7 @@ _PLACE = struct.Struct(">QI")
 pack_seq = _SEQ.pack
 
 
-@dataclass(frozen=True, slots=True)
-class Fire:
+class Fire(NamedTuple):
     r"""Events that a producer wants on the bus.
 
     Attributes:
@@ -66,8 +64,7 @@ class Fire:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One question to a server."""
 
     ident: bytes
@@ -192,8 +189,7 @@ def unpack_place(frame: bytes) -> tuple[int, str]:
     return _SEQ.unpack_from(frame)[0], frame[_SEQ.size :].decode(errors="replace")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a server says of a fire.
 
     Attributes:

@@ -24,6 +24,7 @@ from bus.journal import JournalReader, journal_path, microseconds
 from bus.listener import Listener, everything
 from bus.publisher import Publisher
 from bus.record import Event
+from bus.sockets import await_input
 from bus.tags import Matcher, literal_prefix, matcher
 
 log = logging.getLogger(__name__)
@@ -261,8 +262,9 @@ class Listening:
         self._is_complete = since is not None or cursor is not None
         self._on_gap = on_gap
         self._auto_commit = auto_commit
-        hears_all = self._is_complete or exact or on_gap is not None
-        self._prefix = "" if hears_all else _prefix(tag, match_type)
+        exact = self._is_complete or exact or on_gap is not None
+        self._prefix = "" if exact else _prefix(tag, match_type)
+        self._hears_all = not self._prefix
         if cursor is not None:
             self._bookmark = Bookmark(connection.open_calls(), cursor)
         self._batch: deque[Numbered] = deque()
@@ -285,7 +287,7 @@ class Listening:
             self._connection.open_listener(self._prefix),
             None,
             self._timeout_to_open,
-            hears_all=not self._prefix,
+            hears_all=self._hears_all,
             on_gap=self._on_gap,
         )
 
@@ -401,14 +403,14 @@ class Listening:
             left = _POLL if deadline is None else deadline - time.monotonic()
             if left <= 0 and has_looked and feed.after >= known:
                 return None
-            self._batch = feed.take()
+            self._batch = feed.take(drain=not self._hears_all)
             has_looked = True
             event = self._next_ready(feed.bus_id)
             if event:
                 return event
             if left > 0 and not self._batch and not feed.behind:
                 self._save_while_idle()
-                feed.socket.poll(max(1, int(min(left, _POLL) * 1000)))
+                await_input(feed.socket, max(1, int(min(left, _POLL) * 1000)))
 
     def _save_while_idle(self) -> None:
         """Save that the event given out last is done. What was merely passed over can wait."""

@@ -16,6 +16,7 @@ from bus.sockets import (
     Socket,
     close,
     connect,
+    has_input,
     is_listening,
     not_running,
     poll_until,
@@ -129,11 +130,8 @@ class Publisher:
 
     def handle(self) -> None:
         """Read the answers that wait, and tell those who asked."""
-        while True:
-            try:
-                parts = self.socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
+        while has_input(self.socket):
+            parts = self.socket.recv_multipart(zmq.NOBLOCK)
             try:
                 self._take(parts)
             except WireError as error:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from bus.frames import Fire
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """What became of one fire.
 
     Attributes:
@@ -60,6 +58,21 @@ MAX_PRODUCERS = 100_000
 """How many producers are remembered; the longest silent one is forgotten first."""
 
 
+def judge(fire: Fire, last: tuple[int, int]) -> Kept | None:
+    """Return the answer to a fire that must not be kept, or None if it is the next one.
+
+    Args:
+        fire: what a producer sent.
+        last: the number of the producer's last fire, and of its first event; zeros for none.
+    """
+    number, first_seq = last
+    if fire.number <= number:
+        return Kept(first_seq if fire.number == number else 0, fresh=False)
+    if fire.number != max(number + 1, fire.base):
+        return Kept(0, fresh=False, missing=max(number, fire.base - 1))
+    return None
+
+
 class Producers:
     """The last number of each producer: what makes a fire that is sent again count once.
 
@@ -71,15 +84,10 @@ class Producers:
         self._last: OrderedDict[bytes, tuple[int, int]] = OrderedDict(last or {})
 
     def judge(self, fire: Fire) -> Kept | None:
-        """Return the answer to a fire that must not be kept, or None if it is the next one."""
+        """`judge` a fire by its producer's last; a bare event is always new."""
         if not fire.producer:
             return None
-        number, first_seq = self._last.get(fire.producer, (0, 0))
-        if fire.number <= number:
-            return Kept(first_seq if fire.number == number else 0, fresh=False)
-        if fire.number != max(number + 1, fire.base):
-            return Kept(0, fresh=False, missing=max(number, fire.base - 1))
-        return None
+        return judge(fire, self._last.get(fire.producer, (0, 0)))
 
     def note(self, fire: Fire, first_seq: int) -> None:
         """Remember that a fire was kept."""

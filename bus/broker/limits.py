@@ -133,13 +133,17 @@ class QueueBound:
         size: bytes.
     """
 
-    _FADE = 0.99
+    _FADE = 0.72
+    """Of the mean, each `_CALM` times that nothing larger came."""
+
+    _CALM = 32
 
     def __init__(self, most: int, size: int) -> None:
         self.length = most
         self._most = most
         self._size = size
         self._mean = 0.0
+        self._calm = 0
 
     def note(self, events: int, size: int) -> bool:
         """Take note of what is about to be published together.
@@ -151,6 +155,10 @@ class QueueBound:
         Returns:
             Whether `length` is another one now.
         """
+        self._calm += 1
+        if size <= events * self._mean and self._calm < self._CALM:
+            return False
+        self._calm = 0
         self._mean = max(size / events, self._mean * self._FADE)
         wanted = max(1, min(self._most, int(self._size / self._mean)))
         # Small steps upward are not worth telling ZeroMQ each time; downward all of them are.

@@ -66,10 +66,10 @@ class Outlet:
             messages: how many are about to be sent.
             sizes: their size together, one for each of the bounds.
         """
-        for bound, size in zip(self._bounds, sizes, strict=True):
-            bound.note(messages, size)
-        length = self.queue_length
-        if length != self._length:
+        changed = [
+            bound.note(messages, size) for bound, size in zip(self._bounds, sizes, strict=True)
+        ]
+        if any(changed) and (length := self.queue_length) != self._length:
             # It holds for the listeners that are there already as well (libzmq from 4.2 on).
             self._length = length
             self.socket.set(zmq.SNDHWM, length)
