@@ -6,7 +6,7 @@ A minion may fire any tag but those by which the master, or another minion, spea
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bus import wire
@@ -22,6 +22,9 @@ _RESERVED = re.compile(
 _OWNED = re.compile(r"salt/(?:minion|beacon|job/[^/]*/prog)/([^/]*)(?:/|\Z)")
 
 MAX_ERROR = 1000
+
+Pack = Callable[[str, Mapping[str, Any]], bytes]
+"""`bus.wire.EventPacker.pack`."""
 
 
 def check_sender_tag(tag: str, ident: str) -> str:
@@ -39,14 +42,14 @@ def check_sender_tag(tag: str, ident: str) -> str:
     return tag
 
 
-def event_wire(ident: str, tag: str, packed: bytes, max_size: int) -> bytes:
+def event_wire(ident: str, tag: str, packed: bytes, pack: Pack) -> bytes:
     """Return a minion's event as it goes onto the master's bus.
 
     Args:
         ident: the minion, proved by its key.
         tag: as the minion gave it.
         packed: the user's data.
-        max_size: of the event, in bytes.
+        pack: packs an event.
 
     Raises:
         TagError: the minion may not fire this tag.
@@ -61,7 +64,7 @@ def event_wire(ident: str, tag: str, packed: bytes, max_size: int) -> bytes:
         "cmd": MINION_EVENT,
         "pretag": None,
     }
-    return wire.pack_event(tag, data, max_size)
+    return pack(tag, data)
 
 
 def _dict(packed: bytes) -> dict[str, Any]:
@@ -96,18 +99,22 @@ def shape_return(ident: str, job: Mapping[str, Any], packed: bytes) -> dict[str,
     }
 
 
-def return_wire(data: dict[str, Any], max_size: int) -> bytes:
+def return_wire(data: dict[str, Any], pack: Pack) -> bytes:
     """Return a job's return as it goes onto the master's bus.
 
     One that is too large is replaced by words that say so, since somebody waits for it.
+
+    Args:
+        data: of the return.
+        pack: packs an event.
     """
     tag = tagify([data["jid"], "ret", data["id"]], "job")
     try:
-        return wire.pack_event(tag, data, max_size)
+        return pack(tag, data)
     except TooLargeError as error:
         text = f"ERROR: this return is too large: {error}"[:MAX_ERROR]
         short = {**data, "fun_args": [], "return": text, "retcode": 1, "success": False}
-        return wire.pack_event(tag, short, max_size)
+        return pack(tag, short)
 
 
 def producer(ident: str, lineage: bytes) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from bus import wire
 from bus.errors import BusError, WireError
@@ -88,8 +88,7 @@ class Hello:
         _need_keys(self.grains)
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One thing in a batch.
 
     Attributes:
@@ -276,8 +275,7 @@ def encode(message: Message) -> bytes:
     """
     kind = type(message)
     if isinstance(message, Batch):
-        items = [(item.kind, item.name, item.data) for item in message.items]
-        return wire.pack((_KINDS[kind], message.lineage, message.number, items))
+        return wire.pack((_KINDS[kind], message.lineage, message.number, message.items))
     return wire.pack((_KINDS[kind], *(getattr(message, name) for name in _FIELDS[kind])))
 
 

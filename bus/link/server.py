@@ -162,6 +162,7 @@ class LinkServer:
         self._clock = clock
         self._context = context or default_context()
         self._max_event_size = int(opts["max_event_size"])
+        self._packer = wire.EventPacker(time.time_ns, self._max_event_size)
         self._max_message = protocol.max_message(self._max_event_size)
         self._complaints = Complaints(clock)
         self._auth_budget = _Budget(AUTH_EVENTS_PER_SECOND, clock)
@@ -589,13 +590,13 @@ class LinkServer:
 
     def _admit(self, ident: str, item: Item) -> bytes:
         if item.kind != RETURN:
-            return admission.event_wire(ident, item.name, item.data, self._max_event_size)
+            return admission.event_wire(ident, item.name, item.data, self._packer.pack)
         job = self._jobs.sent_to(item.name, ident)
         if job is None:
             raise DataError(f"a return for job {item.name[:40]!r}, which was not sent to {ident!r}")
         data = admission.shape_return(ident, job, item.data)
         self._jobs.returned(data)
-        return admission.return_wire(data, self._max_event_size)
+        return admission.return_wire(data, self._packer.pack)
 
     def _answer_batch(self, routing: bytes, answer: Ack | Refused) -> None:
         peer = self._peers.get(routing)
@@ -619,7 +620,7 @@ class LinkServer:
 
     def _fire(self, tag: str, data: dict[str, Any]) -> None:
         try:
-            event = wire.pack_event(tag, data, self._max_event_size)
+            event = self._packer.pack(tag, data)
         except BusError as error:
             self._complaints.add("own_events_lost", f"the event {tag} was not fired: {error}")
             return

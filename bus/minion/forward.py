@@ -39,7 +39,7 @@ def outgoing(raw: bytes) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _event(entry: Any) -> tuple[str, dict[str, Any]]:
-    if not isinstance(entry, Mapping):
+    if type(entry) is not dict:
         raise DataError(f"fire_master with an event that is {type(entry).__name__}, no dict")
     tag = check_tag(entry.get("tag"))
     data = entry.get("data")

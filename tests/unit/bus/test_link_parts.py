@@ -38,6 +38,8 @@ KEY, OTHER = (zmq.curve_keypair()[0] for _ in range(2))
 JID = "20261122093000123456"
 LINE = b"l" * 16
 
+_pack = wire.EventPacker(lambda: 0, 1000).pack
+
 
 # -- absence ----------------------------------------------------------------------------------
 
@@ -326,9 +328,9 @@ def test_tags_that_a_minion_may_not_fire(tag: str) -> None:
 def test_event_data_that_is_no_dict() -> None:
     """It is the minion's fault, and said so."""
     with pytest.raises(WireError):
-        admission.event_wire("web1", "t", wire.pack([1]), 1000)
+        admission.event_wire("web1", "t", wire.pack([1]), _pack)
     with pytest.raises(WireError):
-        admission.event_wire("web1", "t", b"\xc1", 1000)
+        admission.event_wire("web1", "t", b"\xc1", _pack)
 
 
 def test_a_return_is_the_masters_word_where_it_knows() -> None:
@@ -344,7 +346,7 @@ def test_a_return_is_the_masters_word_where_it_knows() -> None:
 def test_a_return_that_is_too_large_is_replaced() -> None:
     """Somebody waits for it."""
     data = {"id": "web1", "jid": JID, "return": "x" * 5000, "retcode": 0, "success": True}
-    tag, short = wire.unpack_event(admission.return_wire(data, 1000))
+    tag, short = wire.unpack_event(admission.return_wire(data, _pack))
     assert tag == f"salt/job/{JID}/ret/web1"
     assert "too large" in short["return"]
     assert short["success"] is False
