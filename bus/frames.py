@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from bus import errors, wire
@@ -26,6 +27,9 @@ MAX_PRODUCER_BYTES: Final = 320
 """Room for ``m:``, a minion id of 255 bytes (a file name, POSIX NAME_MAX) and a lineage."""
 MAX_EVENTS_PER_FIRE: Final = 10_000
 
+PIECE_BYTES: Final = 131_072
+"""The largest message to listeners to everything."""
+
 SYNC: Final = b"\xffsync/"
 """Subscriptions with this prefix ask the broker to say where the journal stands.
 
@@ -41,7 +45,7 @@ _NUMBERS = struct.Struct(">QQ")
 _ACK = struct.Struct(">QQI")
 _FIRE_HEAD = 1 + _NUMBERS.size
 _SEQ = struct.Struct(">Q")
-_PLACE = struct.Struct(">QI")
+_PLACE = struct.Struct(">QIHH")
 
 pack_seq = _SEQ.pack
 
@@ -157,25 +161,59 @@ def refusal_in(mark: bytes) -> BusError | None:
     return parse_error(str(said.get("error")).encode(), str(said.get("text")).encode())
 
 
-def published(fire: Fire, first_seq: int) -> tuple[bytes, bytes]:
-    """Return a fire as listeners to everything get it: the array of events, and its place."""
-    place = _PLACE.pack(first_seq + len(fire.events) - 1, len(fire.events))
-    return fire.body or wire.pack(fire.events), place
+def published(body: bytes, last: int, count: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the messages by which events go to listeners to everything.
 
+    ZeroMQ bounds a queue in messages, so none is larger than `PIECE_BYTES`.
 
-def unpack_published(body: bytes, place: bytes) -> tuple[list[bytes], int] | None:
-    """Return the events of a published fire and the number of the last; None if it is no fire.
-
-    Raises:
-        WireError: it is one, and cannot be taken apart.
+    Args:
+        body: the packed array of events.
+        last: the number of the last one.
+        count: how many.
     """
-    if len(place) != _PLACE.size:
-        return None
-    last, count = _PLACE.unpack(place)
-    events = wire.unpack(body)
-    if not isinstance(events, list) or len(events) != count:
-        raise WireError("a published fire with another number of events than it says")
-    return events, last
+    pieces = -(-len(body) // PIECE_BYTES)
+    if pieces == 1:
+        yield body, _PLACE.pack(last, count, 0, 1)
+        return
+    for index in range(pieces):
+        piece = body[index * PIECE_BYTES : (index + 1) * PIECE_BYTES]
+        yield piece, _PLACE.pack(last, count, index, pieces)
+
+
+class Pieces:
+    """Puts published events together again; what misses a piece is a gap like any other."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._last = 0
+
+    def add(self, body: bytes, place: bytes) -> tuple[list[bytes], int] | None:
+        """Return events and the number of the last one, once the last piece of them is there.
+
+        Raises:
+            WireError: they cannot be taken apart.
+        """
+        last, count, index, pieces = _PLACE.unpack(place)
+        if pieces != 1:
+            if index == 0 or last != self._last or index != len(self._pieces):
+                self._pieces.clear()
+                if index != 0:
+                    return None
+            self._last = last
+            self._pieces.append(body)
+            if index + 1 < pieces:
+                return None
+            body = b"".join(self._pieces)
+            self._pieces.clear()
+        events = wire.unpack(body)
+        if not isinstance(events, list) or len(events) != count:
+            raise WireError("a published fire with another number of events than it says")
+        return events, last
+
+
+def is_published(place: bytes) -> bool:
+    """Say whether a message is one of `published`, by its second frame."""
+    return len(place) == _PLACE.size
 
 
 def unpack_place(frame: bytes) -> tuple[int, str]:

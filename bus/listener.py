@@ -29,8 +29,8 @@ from bus.sockets import (
 QUEUE = 20_000
 """Events that wait in this process before the bus is slowed into dropping for this listener."""
 
-QUEUE_OF_FIRES = 500
-"""The same for fires, which can be 256 times as large."""
+QUEUE_OF_FIRES = 1_000
+"""The same for fires, of which many come together."""
 
 _DOUBT = 64
 """Events after which, in a moment of quiet, the bus is asked where it stands: the last ones may
@@ -94,20 +94,13 @@ class Listener:
             self.socket.subscribe(prefix.encode())
         self._sync = b""
         self._away = False
+        self._pieces = frames.Pieces()
         self._unconfirmed = 0
         self._ask()
         self._asked = True
 
-    def subscribe(self, prefix: str) -> None:
-        """Hear also the tags that begin with ``prefix``, from about now on."""
-        self.socket.subscribe(prefix.encode())
-
-    def unsubscribe(self, prefix: str) -> None:
-        """Take back one `subscribe`."""
-        self.socket.unsubscribe(prefix.encode())
-
     def wait_ready(self, timeout: float = 1.0) -> int:
-        """Wait until the subscriptions are in force. It can be called again after `subscribe`.
+        """Wait until the subscriptions are in force. It can be called again.
 
         Returns:
             The number of the last event before that.
@@ -203,13 +196,13 @@ class Listener:
 
     def _decode(self, body: bytes, place: bytes) -> Heard | None:
         try:
-            found = frames.unpack_published(body, place)
-            seq, bus_id = (0, "") if found else frames.unpack_place(place)
+            if frames.is_published(place):
+                found = self._pieces.add(body, place)
+                return Heard(*found, self.bus_id) if found else None
+            seq, bus_id = frames.unpack_place(place)
         except WireError:
             skip_rest(self.socket)
             return None
-        if found:
-            return Heard(*found, self.bus_id)
         if not body.startswith(frames.SYNC):
             return Heard((body,), seq, self.bus_id)
         # Who hears everything hears the marks of other listeners too.

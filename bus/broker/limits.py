@@ -10,7 +10,7 @@ from typing import Any
 from bus import wire
 from bus.errors import FireRateError, ListenerLimitError
 
-LISTENER_QUEUE = 50_000
+LISTENER_QUEUE = 10_000
 LISTENER_QUEUE_SIZE = 134_217_728
 MAX_LISTENERS = 10_000
 
@@ -26,8 +26,8 @@ class Limits:
         max_event_size: bytes of an event.
         fire_rate: events a second of one sender; 0 for no limit.
         max_listeners: how many may listen at once.
-        listener_queue: events that wait for one listener before it loses some.
-        listener_queue_size: about how many bytes they may have together.
+        listener_queue: events that wait for one listener to a prefix before it loses some.
+        listener_queue_size: bytes that wait for one listener to everything.
     """
 
     max_event_size: int = wire.DEFAULT_MAX_EVENT_SIZE
@@ -118,52 +118,3 @@ class Listeners:
     def leave(self, topic: bytes) -> None:
         """A listener went."""
         self._topics.discard(topic)
-
-
-class QueueBound:
-    """How many events may wait for a listener so that their bytes stay bounded too.
-
-    ZeroMQ bounds a queue in messages. The number follows the mean size of what is published: at
-    once when events grow, slowly when they shrink, since the large ones may still wait. What
-    waits for one listener that has stopped is then at most five times the size allowed, however
-    the sizes change; usually it is less than that size.
-
-    Args:
-        most: events.
-        size: bytes.
-    """
-
-    _FADE = 0.72
-    """Of the mean, each `_CALM` times that nothing larger came."""
-
-    _CALM = 32
-
-    def __init__(self, most: int, size: int) -> None:
-        self.length = most
-        self._most = most
-        self._size = size
-        self._mean = 0.0
-        self._calm = 0
-
-    def note(self, events: int, size: int) -> bool:
-        """Take note of what is about to be published together.
-
-        Args:
-            events: how many.
-            size: their bytes.
-
-        Returns:
-            Whether `length` is another one now.
-        """
-        self._calm += 1
-        if size <= events * self._mean and self._calm < self._CALM:
-            return False
-        self._calm = 0
-        self._mean = max(size / events, self._mean * self._FADE)
-        wanted = max(1, min(self._most, int(self._size / self._mean)))
-        # Small steps upward are not worth telling ZeroMQ each time; downward all of them are.
-        if self.length <= wanted < min(self._most, self.length * 1.25):
-            return False
-        changed = wanted != self.length
-        self.length = wanted
-        return changed

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import zmq
 
 from bus import frames
-from bus.broker.limits import Listeners, QueueBound
+from bus.broker.limits import Listeners
 from bus.complaints import Complaints
 from bus.sockets import Socket, send_pair
 from bus.store import Store
@@ -25,7 +23,10 @@ class Outlet:
 
     Args:
         socket: not yet bound; it is the caller's to bind and close.
-        bounds: what bounds its queues; the least of them holds.
+        queue: how many messages may wait for one listener. It never changes: if ZeroMQ lowers it
+            for a listener that is there, that one may never be sent anything again (libzmq
+            4.3.5: the reader reports what it has read by the old bound, and the writer waits
+            for that report by the new one).
         listeners: those of all outlets of the bus together.
         store: says where the numbering stands.
         complaints: counts and says what is wrong.
@@ -38,41 +39,23 @@ class Outlet:
     def __init__(
         self,
         socket: Socket,
-        bounds: Sequence[QueueBound],
+        queue: int,
         listeners: Listeners,
         store: Store,
         complaints: Complaints,
     ) -> None:
         self.socket = socket
         self.is_wanted = False
-        self._bounds = bounds
         self._listeners = listeners
         self._store = store
         self._complaints = complaints
         self._prefixes: set[bytes] = set()
-        self._length = self.queue_length
-        socket.set(zmq.SNDHWM, self._length)
+        socket.set(zmq.SNDHWM, queue)
         socket.set(zmq.MAXMSGSIZE, 4096)
 
-    @property
-    def queue_length(self) -> int:
-        """How many messages may wait for one listener."""
-        return min(bound.length for bound in self._bounds)
-
-    def bound(self, messages: int, *sizes: int) -> None:
-        """Let fewer messages wait when they are large, see `QueueBound`.
-
-        Args:
-            messages: how many are about to be sent.
-            sizes: their size together, one for each of the bounds.
-        """
-        changed = [
-            bound.note(messages, size) for bound, size in zip(self._bounds, sizes, strict=True)
-        ]
-        if any(changed) and (length := self.queue_length) != self._length:
-            # It holds for the listeners that are there already as well (libzmq from 4.2 on).
-            self._length = length
-            self.socket.set(zmq.SNDHWM, length)
+    def send(self, body: bytes, place: bytes) -> None:
+        """Publish a message; it is dropped for those whose queue is full."""
+        send_pair(self.socket, body, place)
 
     def take_subscriptions(self) -> None:
         """Take note of who comes and goes."""

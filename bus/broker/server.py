@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 import zmq
 
 from bus import frames, wire
-from bus.broker.limits import Limits, Listeners, QueueBound, Rates
+from bus.broker.limits import Limits, Listeners, Rates
 from bus.broker.outlet import Outlet
 from bus.complaints import Complaints
 from bus.errors import BusError, DataError, JournalError, TooLargeError, WireError
 from bus.frames import Call, Fire
 from bus.lock import DirectoryLock
 from bus.rpc import Methods, answer
-from bus.sockets import bind, close_bound, has_input, send_pair, send_parts
+from bus.sockets import bind, close_bound, has_input, send_parts
 from bus.store import Kept, Store
 
 MAX_MESSAGES_PER_TURN = 1000
@@ -35,6 +35,9 @@ who listens have something to do while the next one is written."""
 
 MAX_FIRE_BYTES = 4 << 20
 """The largest message that is taken, unless ``max_event_size`` is larger."""
+
+_LEAST_PIECES = 16
+"""Two megabytes: an event of the largest usual size, and some more."""
 
 MAX_FAILED = 1000
 """Held fires that failed and are remembered, should their producer ask again."""
@@ -116,10 +119,9 @@ class EventSockets:
         self._pull = context.socket(zmq.ROUTER)
         self._pull.set(zmq.MAXMSGSIZE, _room_for_fires(limits.max_event_size))
         self._pull.set(zmq.RCVHWM, MAX_MESSAGES_PER_TURN * 2)
-        most, size = limits.listener_queue, limits.listener_queue_size
-        self._singly = self._outlet(context, QueueBound(most, size))
-        # The bound in events holds here too: as if a fire's events were its bytes.
-        self._whole = self._outlet(context, QueueBound(most, most), QueueBound(most, size))
+        self._singly = self._outlet(context, limits.listener_queue)
+        pieces = max(_LEAST_PIECES, limits.listener_queue_size // frames.PIECE_BYTES)
+        self._whole = self._outlet(context, pieces)
         addresses = (pull, pub, fires)
         try:
             for socket, address in zip(self.sockets, addresses, strict=True):
@@ -129,9 +131,9 @@ class EventSockets:
             self.close()
             raise
 
-    def _outlet(self, context: zmq.Context[zmq.Socket[bytes]], *bounds: QueueBound) -> Outlet:
+    def _outlet(self, context: zmq.Context[zmq.Socket[bytes]], queue: int) -> Outlet:
         socket = context.socket(zmq.XPUB)
-        return Outlet(socket, bounds, self._listeners, self._store, self._complaints)
+        return Outlet(socket, queue, self._listeners, self._store, self._complaints)
 
     @property
     def sockets(self) -> Sequence[zmq.Socket[bytes]]:
@@ -164,8 +166,6 @@ class EventSockets:
             "bus_id": self._store.bus_id,
             "last_seq": self._store.last_seq,
             "listeners": len(self._listeners),
-            "listener_queue": self._singly.queue_length,
-            "listener_queue_fires": self._whole.queue_length,
             "held": len(self._held),
             "journal": self._store.status(),
             "counters": {**dict.fromkeys(COUNTERS, 0), **self.counters},
@@ -192,12 +192,7 @@ class EventSockets:
             self._take_request(client, rest, waiting)
             size += sum(map(len, rest))
         if waiting:
-            events = sum([len(item.fire.events) for item in waiting])
-            self.counters["fired"] += events
-            if self._singly.is_wanted:
-                self._singly.bound(events, size)
-            if self._whole.is_wanted:
-                self._whole.bound(len(waiting), events, size)
+            self.counters["fired"] += sum([len(item.fire.events) for item in waiting])
             self._keep(waiting)
 
     def _take_request(self, client: bytes, rest: list[bytes], waiting: list[_Waiting]) -> None:
@@ -287,11 +282,13 @@ class EventSockets:
 
     def _publish(self, fire: Fire, kept: Kept) -> None:
         if self._whole.is_wanted:
-            send_pair(self._whole.socket, *frames.published(fire, kept.first_seq))
+            body, count = fire.body or wire.pack(fire.events), len(fire.events)
+            for message in frames.published(body, kept.first_seq + count - 1, count):
+                self._whole.send(*message)
         if self._singly.is_wanted:
-            socket, pack = self._singly.socket, frames.pack_seq
+            send, pack = self._singly.send, frames.pack_seq
             for seq, event in enumerate(fire.events, kept.first_seq):
-                send_pair(socket, event, pack(seq))
+                send(event, pack(seq))
         self.counters["published"] += len(fire.events)
 
     def _deferred(self, item: _Waiting, kept: Kept) -> bool:

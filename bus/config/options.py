@@ -169,9 +169,9 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "listener_queue",
         "int",
-        50_000,
+        10_000,
         _BOTH,
-        "Events that wait in the bus for one slow listener before it loses some.",
+        "Events that wait in the bus for one slow listener to some tags before it loses some.",
         minimum=100,
         maximum=10_000_000,
     ),
@@ -180,8 +180,8 @@ OPTIONS: tuple[Option, ...] = (
         "int",
         134_217_728,
         _BOTH,
-        "About how many bytes wait in the bus for one slow listener: of large events, fewer than "
-        "`listener_queue` wait.",
+        "Bytes of events that wait in the bus for one slow listener to everything before it loses "
+        "some.",
         minimum=1_048_576,
     ),
     Option(

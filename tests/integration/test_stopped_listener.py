@@ -16,9 +16,9 @@ from tests.support import SECONDS, master_options, running_bus, wait_for
 EVENTS = scaled(50_000, 400_000)
 RUNS = scaled(1, 5)
 OTHERS = 2
-QUEUE = 20_000
-BOUND = 40 * MB
-"""The queue of one listener (20,000 events of 250 bytes, and what ZeroMQ adds), several times."""
+QUEUE = 4 * MB
+BOUND = 20 * MB
+"""The queue of one listener and what ZeroMQ adds, several times."""
 
 
 @contextlib.contextmanager
@@ -33,7 +33,7 @@ def _stopped(pid):
 @pytest.fixture
 def broker(place):
     """A bus."""
-    with running_bus(master_options(place, listener_queue=QUEUE)) as running:
+    with running_bus(master_options(place, listener_queue_size=QUEUE)) as running:
         yield running
 
 

@@ -68,20 +68,6 @@ def test_only_what_was_asked_for_is_sent(publisher, listen):
     assert _tags(listener, 2) == [(2, "a/2"), (4, "a/4")]
 
 
-def test_prefixes_can_be_added_and_taken_back(publisher, listen):
-    """And `wait_ready` can be asked again, any number of times."""
-    listener = listen("a/")
-    assert listener.wait_ready() == 0
-    listener.subscribe("b/")
-    assert listener.wait_ready() == 0
-    _fire(publisher, "b/1")
-    assert _tags(listener, 1) == [(1, "b/1")]
-    listener.unsubscribe("b/")
-    assert listener.wait_ready() == 1
-    _fire(publisher, "b/2", "a/3")
-    assert _tags(listener, 1) == [(3, "a/3")]
-
-
 def test_the_marks_of_others_are_not_heard(publisher, listen):
     """Who hears everything hears no listener come."""
     listener = listen("")
