@@ -83,7 +83,6 @@ class Minion:
         self._nursery = Nursery.start(self._parts.entry(opts))
         self._poller = zmq.Poller()
         self._handlers: dict[Any, Callable[[], None]] = {}
-        self._link_sockets: set[Any] = set()
         self._pool = Pool(
             self._nursery,
             self._poller,
@@ -149,6 +148,8 @@ class Minion:
         hooks = LinkHooks(self._on_job, self._on_link_state, self._on_files_changed)
         self._link = self._parts.link(self._opts, hooks, lambda: self._grains or {})
         stack.callback(self._link.close)
+        for socket, handler in self._link.sockets:
+            self._watch(socket, handler)
         # The pool ends before the link, so that what it fails is still spooled.
         stack.callback(self._close_pool)
         held, self._held = self._held, []
@@ -176,24 +177,12 @@ class Minion:
         waits = [longest, self._pool.tick(self._clock())]
         if self._link:
             waits.append(self._link.tick())
-            self._watch_link(self._link)
         milliseconds = math.ceil(max(min(waits), 0.0) * 1000)
         for ready, _flags in self._poller.poll(milliseconds):
             if self._pool.owns(ready):
                 self._pool.handle(int(ready))
             elif ready in self._handlers:
                 self._handlers[ready]()
-
-    def _watch_link(self, link: Link) -> None:
-        """Poll the sockets that the link has now: a new connection has new ones."""
-        current = dict(link.sockets)
-        for socket in self._link_sockets - current.keys():
-            self._poller.unregister(socket)
-            self._handlers.pop(socket, None)
-        for socket in current.keys() - self._link_sockets:
-            self._poller.register(socket, zmq.POLLIN)
-        self._handlers.update(current)
-        self._link_sockets = set(current)
 
     # -- jobs -----------------------------------------------------------------------------
 
