@@ -37,7 +37,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-_LOOK = 20_000
+_LOOK = 1_000_000
 """Events that `SaltEvent.get_event` looks through without waiting: as many as may wait here."""
 
 MAX_CACHED = 100_000

@@ -27,8 +27,9 @@ MAX_PRODUCER_BYTES: Final = 320
 """Room for ``m:``, a minion id of 255 bytes (a file name, POSIX NAME_MAX) and a lineage."""
 MAX_EVENTS_PER_FIRE: Final = 10_000
 
-PIECE_BYTES: Final = 131_072
-"""The largest message to listeners to everything."""
+PIECE_BYTES: Final = 32_768
+"""The largest message to listeners to everything: small, so that many may wait for one that is
+busy, and large against what a message costs."""
 
 SYNC: Final = b"\xffsync/"
 """Subscriptions with this prefix ask the broker to say where the journal stands.
@@ -45,6 +46,8 @@ _NUMBERS = struct.Struct(">QQ")
 _ACK = struct.Struct(">QQI")
 _FIRE_HEAD = 1 + _NUMBERS.size
 _SEQ = struct.Struct(">Q")
+_PLACES = (8, 20)
+"""Lengths of a number, and of a number and the name of a bus."""
 _PLACE = struct.Struct(">QIHH")
 
 pack_seq = _SEQ.pack
@@ -222,7 +225,7 @@ def unpack_place(frame: bytes) -> tuple[int, str]:
     Raises:
         WireError: it is neither.
     """
-    if len(frame) < _SEQ.size:
+    if len(frame) not in _PLACES:
         raise WireError("a sequence number of a wrong length")
     return _SEQ.unpack_from(frame)[0], frame[_SEQ.size :].decode(errors="replace")
 
@@ -266,14 +269,6 @@ def parse_answer(frames: list[bytes]) -> Answer:
     if kind in (REFUSED, SLOWER) and len(frames) == 3:
         return Answer(kind, producer, number, error=parse_error(frames[1], frames[2]))
     raise WireError("an answer of an unknown kind")
-
-
-def unpack_seq(frame: bytes) -> int:
-    """Return the sequence number that a frame holds."""
-    try:
-        return int(_SEQ.unpack(frame)[0])
-    except struct.error as error:
-        raise WireError("a sequence number of a wrong length") from error
 
 
 def parse_error(name: bytes, text: bytes) -> BusError:

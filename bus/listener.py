@@ -27,14 +27,11 @@ from bus.sockets import (
 )
 
 QUEUE = 20_000
-"""Events that wait in this process before the bus is slowed into dropping for this listener."""
+"""Messages that wait in this process before some wait in the bus, which drops beyond its limit."""
 
-QUEUE_OF_FIRES = 1_000
-"""The same for fires, of which many come together."""
-
-_DOUBT = 64
-"""Events after which, in a moment of quiet, the bus is asked where it stands: the last ones may
-have been dropped. Fewer fit into the smallest queue that a bus can have."""
+_DOUBT = 16
+"""Messages after which, in a moment of quiet, the bus is asked where it stands: the last ones may
+have been dropped. No queue of a bus can be shorter."""
 
 _ASK_AFTER = 0.25
 """Seconds between two such questions."""
@@ -66,7 +63,7 @@ def everything(address: str) -> Listener:
     Args:
         address: where the bus publishes fires.
     """
-    return Listener(address, queue=QUEUE_OF_FIRES)
+    return Listener(address)
 
 
 class Listener:
@@ -80,15 +77,12 @@ class Listener:
         address: where the bus publishes single events or fires, see `bus.endpoints`.
         prefixes: the beginnings of the tags to hear; an empty one hears everything. Fires are
             not chosen by their tags: where they are published, hear everything or nothing.
-        queue: how many messages wait in this process.
     """
 
-    def __init__(
-        self, address: str, prefixes: Iterable[str] = ("",), *, queue: int = QUEUE
-    ) -> None:
+    def __init__(self, address: str, prefixes: Iterable[str] = ("",)) -> None:
         self.address = address
         self.bus_id = ""
-        self.socket: Socket = connect(zmq.SUB, address, queue=queue)
+        self.socket: Socket = connect(zmq.SUB, address, queue=QUEUE)
         self._backlog: deque[Heard] = deque()
         for prefix in prefixes:
             self.socket.subscribe(prefix.encode())
@@ -182,9 +176,9 @@ class Listener:
             if pair is None:
                 self._ask_if_in_doubt()
                 return None
+            self._unconfirmed += 1
             heard = self._decode(*pair)
             if heard:
-                self._unconfirmed += len(heard.events)
                 return heard
 
     def _ask_if_in_doubt(self) -> None:
@@ -205,18 +199,24 @@ class Listener:
             return None
         if not body.startswith(frames.SYNC):
             return Heard((body,), seq, self.bus_id)
-        # Who hears everything hears the marks of other listeners too.
-        return self._take_mark(body, seq, bus_id) if body.startswith(self._sync) else None
+        # Who hears everything hears the marks of other listeners too. They come in order, so
+        # they say the same to whoever has his own already, and save him a question.
+        if body.startswith(self._sync) or self.bus_id:
+            return self._take_mark(body, seq, bus_id)
+        return None
 
     def _take_mark(self, mark: bytes, seq: int, bus_id: str) -> Heard | None:
         try:
             refusal = frames.refusal_in(mark)
         except WireError:
             return None
+        if refusal and not mark.startswith(self._sync):
+            return None
         if refusal:
             self._leave()
             raise refusal
         self.bus_id = bus_id
+        self._unconfirmed = 0
         return Heard((), seq, bus_id)
 
     def _leave(self) -> None:

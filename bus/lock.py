@@ -12,13 +12,18 @@ _IPC = "ipc://"
 
 
 class DirectoryLock:
-    """Holds ``<socket>.lock`` until it is released or the process ends, however it ends."""
+    """Holds ``<socket>.lock`` until it is released or the process ends, however it ends.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: the file.
+        option: which option says where it is.
+    """
+
+    def __init__(self, path: Path, option: str = "sock_dir") -> None:
         try:
             self._fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise BusError(f"cannot make {path}: {error.strerror}; is sock_dir right?") from error
+            raise BusError(f"cannot make {path}: {error.strerror}; is {option} right?") from error
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -26,7 +31,7 @@ class DirectoryLock:
             os.close(self._fd)
             raise AlreadyRunningError(
                 f"another server (process {owner}) has {path.with_suffix('')}: "
-                "stop it first, or give this one another sock_dir"
+                f"stop it first, or give this one another {option}"
             ) from error
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)

@@ -403,7 +403,7 @@ class Listening:
             left = _POLL if deadline is None else deadline - time.monotonic()
             if left <= 0 and has_looked and feed.after >= known:
                 return None
-            self._batch = feed.take(drain=not self._hears_all)
+            self._batch = feed.take(drain=left <= 0 or not self._hears_all)
             has_looked = True
             event = self._next_ready(feed.bus_id)
             if event:

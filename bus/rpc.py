@@ -20,6 +20,7 @@ from bus.sockets import (
     Socket,
     bind,
     close,
+    close_bound,
     connect,
     context,
     is_listening,
@@ -78,6 +79,7 @@ class Server:
         self._lock = DirectoryLock.for_address(address)
         self.socket: Socket = (context_ or context()).socket(zmq.ROUTER)
         self.socket.set(zmq.MAXMSGSIZE, 8 << 20)
+        self._address = address
         self._methods = methods
         self._complaints = complaints or Complaints()
         try:
@@ -112,7 +114,7 @@ class Server:
 
     def close(self) -> None:
         """Close the socket and let another server have it."""
-        self.socket.close(linger=100)
+        close_bound(self.socket, self._address)
         self._lock.release()
 
 

@@ -127,7 +127,9 @@ class Narrator:
     def _reaction(self, how: str, data: Mapping[str, Any]) -> list[str]:
         cause = _mapping(data.get("event"))
         rule = self._paint(safe(str(data.get("rule", "?"))), "bold")
-        calls = [describe_call(_mapping(call)) for call in _items(data.get("calls"))]
+        made = [_mapping(call) for call in _items(data.get("calls"))]
+        # Of a sequence that failed, what stands behind the failure was never begun.
+        calls = [describe_call(call) for call in made if "result" in call or "error" in call]
         took = self._paint(f"({spoken_seconds(data.get('seconds'))})", "dim")
         what = f" → {safe(', '.join(calls))}" if calls else ""
         text = f"{_STAMP}  └─ {rule}{what}  {took}"
@@ -185,6 +187,8 @@ def describe_call(call: Mapping[str, Any]) -> str:
     target = call.get("target")
     if target:
         text += f" on {target if isinstance(target, str) else ','.join(map(str, target))}"
+    if target and _mapping(call.get("result")).get("minions") == []:
+        text += " (no minion matches)"
     return text
 
 

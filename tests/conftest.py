@@ -1,8 +1,13 @@
 """Fixtures of every test: a short directory, a master's options, and a bus in its process."""
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import master_options, minion_options, running_bus, temporary_directory
+
+# The machine may be busy: how long it takes to think of an example says nothing about ours.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 from bus import wire
 from bus.errors import FireRateError, ListenerLimitError
 
-LISTENER_QUEUE = 10_000
+LISTENER_QUEUE = 2_000
 LISTENER_QUEUE_SIZE = 134_217_728
 MAX_LISTENERS = 10_000
 

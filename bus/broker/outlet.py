@@ -1,4 +1,4 @@
-"""One publishing socket: who listens there, what may wait for a slow one, and the marks."""
+"""One publishing socket: who listens there, and the marks that say where the numbering stands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bus.complaints import Complaints
 from bus.sockets import Socket, send_pair
 from bus.store import Store
 
-MAX_MESSAGES_PER_TURN = 1000
+MAX_SUBSCRIPTIONS_PER_TURN = 1000
 
 _WANTED, _UNWANTED = b"\x01", b"\x00"
 """What begins a message of a listener: it wants a prefix, or no longer wants it."""
@@ -59,7 +59,7 @@ class Outlet:
 
     def take_subscriptions(self) -> None:
         """Take note of who comes and goes."""
-        for _ in range(MAX_MESSAGES_PER_TURN):
+        for _ in range(MAX_SUBSCRIPTIONS_PER_TURN):
             try:
                 message = self.socket.recv(zmq.NOBLOCK)
             except zmq.Again:
@@ -85,6 +85,6 @@ class Outlet:
         refusal = self._listeners.join(topic)
         if refusal:
             self._complaints.add("refused_listeners", f"refused a listener: {refusal}")
-            send_pair(self.socket, *frames.no_mark(*where, refusal))
+            self.send(*frames.no_mark(*where, refusal))
         else:
-            send_pair(self.socket, *frames.mark(*where))
+            self.send(*frames.mark(*where))

@@ -34,7 +34,7 @@ def run(opts: Mapping[str, Any], stop: Stop) -> None:
     """
     private_dir(opts["sock_dir"])
     private_dir(opts["state_dir"])
-    lock = DirectoryLock(Path(opts["state_dir"]) / "journal.lock")
+    lock = DirectoryLock(Path(opts["state_dir"]) / "journal.lock", "state_dir")
     try:
         _run(opts, stop)
     finally:

@@ -1,7 +1,7 @@
 """The event sockets: a ROUTER that takes events and calls, two XPUBs that publish.
 
 One publishes each event by itself, so that ZeroMQ picks what a listener's prefixes want. The
-other publishes each fire as it came, many events together, to those who want everything.
+other publishes all that came in one turn together, to those who want everything.
 
 An object without a loop of its own: the master's bus process and the minion's daemon poll its
 sockets among theirs.
@@ -75,7 +75,7 @@ class EventSockets:
     Args:
         pull: the address of the ROUTER.
         pub: the address of the XPUB of single events.
-        fires: the address of the XPUB of whole fires.
+        fires: the address of the XPUB of whole fires, as many together as came.
         store: numbers the events and keeps them.
         methods: what clients may call, by name, besides ``ping`` and ``status``.
         on_event: told of each event before it is acknowledged.
@@ -157,7 +157,7 @@ class EventSockets:
         event = wire.pack_event(tag, data, self._max_event_size)
         fire = Fire(b"", 0, 0, [event])
         (kept,) = self._store.append([fire])
-        self._publish(fire, kept)
+        self._publish([fire])
         return kept.first_seq
 
     def status(self) -> dict[str, Any]:
@@ -248,9 +248,7 @@ class EventSockets:
             return
         # All are published before any hook runs: what a hook publishes has a higher number.
         # And before any is acknowledged: who fires and then listens does not hear his own event.
-        for item, result in zip(waiting, kept, strict=True):
-            if result.fresh:
-                self._publish(item.fire, result)
+        self._publish([item.fire for item, one in zip(waiting, kept, strict=True) if one.fresh])
         for item, result in zip(waiting, kept, strict=True):
             self._finish(item, result)
 
@@ -280,16 +278,21 @@ class EventSockets:
         else:
             self._acknowledge(item.client, item.fire, kept.first_seq)
 
-    def _publish(self, fire: Fire, kept: Kept) -> None:
+    def _publish(self, fires: Sequence[Fire]) -> None:
+        """Publish what the store has kept last: the numbers of these events follow each other."""
+        if not fires:
+            return
+        events = fires[0].events if len(fires) == 1 else [e for fire in fires for e in fire.events]
+        count, last = len(events), self._store.last_seq
         if self._whole.is_wanted:
-            body, count = fire.body or wire.pack(fire.events), len(fire.events)
-            for message in frames.published(body, kept.first_seq + count - 1, count):
+            body = fires[0].body if len(fires) == 1 else b""
+            for message in frames.published(body or wire.pack(events), last, count):
                 self._whole.send(*message)
         if self._singly.is_wanted:
             send, pack = self._singly.send, frames.pack_seq
-            for seq, event in enumerate(fire.events, kept.first_seq):
+            for seq, event in enumerate(events, last - count + 1):
                 send(event, pack(seq))
-        self.counters["published"] += len(fire.events)
+        self.counters["published"] += count
 
     def _deferred(self, item: _Waiting, kept: Kept) -> bool:
         """Tell the hook; return whether the acknowledgement waits for it."""

@@ -16,6 +16,7 @@ MAX_ID_BYTES = 200
 """A minion's id names its key file; 255 bytes less what may be added is the limit of ext4."""
 
 _ID = re.compile(r"[^\s/\\\x00-\x1f\x7f*?\[\],]+")
+_FINGER = re.compile(r"\s*[0-9A-Fa-f]{2}(?::?[0-9A-Fa-f]{2}){31}\s*")
 _SCHEME = re.compile(r"[a-z]+://")
 
 
@@ -183,6 +184,13 @@ def _nested(reader: _Reader, option: Option, value: Any, base: str, key: Any) ->
 
 _Reader = Callable[[Option, Any, str], Any]
 
+
+def _finger(option: Option, value: Any, _base: str) -> str:
+    if not isinstance(value, str) or (value and not _FINGER.fullmatch(value)):
+        raise BadValueError(expectation(option))
+    return value
+
+
 _READERS: dict[str, _Reader] = {
     "bool": _bool,
     "int": _int,
@@ -191,6 +199,7 @@ _READERS: dict[str, _Reader] = {
     "texts": _texts,
     "duration": _duration,
     "id": _id,
+    "finger": _finger,
     "path": _path,
     "paths": _paths,
     "roots": _roots,

@@ -47,7 +47,7 @@ def _is_usable(local: Path, uid: int) -> bool:
         import logging  # seldom needed, and it takes time
 
         logging.getLogger(__name__).warning(
-            "%s is not used: %s; use --config to name a directory", local, refused
+            "%s is not used: %s; or name a directory with --config", local, refused
         )
     return refused == ""
 
@@ -63,7 +63,9 @@ def _refusal(local: Path, uid: int) -> str | None:
     if status.st_uid != uid or link.st_uid != uid:
         return f"it belongs to the user {status.st_uid}, not to you ({uid})"
     if status.st_mode & 0o022:
-        return f"others can write it (mode {stat.S_IMODE(status.st_mode):o}); run chmod go-w"
+        return (
+            f"others can write it (mode {stat.S_IMODE(status.st_mode):o}): run chmod go-w {local}"
+        )
     return ""
 
 

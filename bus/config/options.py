@@ -20,6 +20,7 @@ KINDS = (
     "texts",
     "duration",
     "id",
+    "finger",
     "path",
     "paths",
     "roots",
@@ -169,7 +170,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "listener_queue",
         "int",
-        10_000,
+        2_000,
         _BOTH,
         "Events that wait in the bus for one slow listener to some tags before it loses some.",
         minimum=100,
@@ -284,7 +285,7 @@ OPTIONS: tuple[Option, ...] = (
     _port("master_port", 4506, _MINION, "The `ret_port` of the master."),
     Option(
         "master_finger",
-        "text",
+        "finger",
         "",
         _MINION,
         "Fingerprint of the master's key; empty to pin the key that is seen first.",
@@ -379,6 +380,8 @@ _NOUNS = {
     "duration": "a duration such as '90s', '1h30m' or '7d'",
     "id": "a name without spaces or any of '/*?[],', at most 200 bytes (in quotes if it looks like "
     "a number)",
+    "finger": "a fingerprint: 32 bytes in hex with colons, as 'reactor key finger' prints it, in "
+    "quotes",
     "path": "a path",
     "paths": "a path or a list of paths",
     "roots": "a mapping of environments to lists of directories",

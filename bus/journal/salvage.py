@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -97,8 +98,16 @@ def _keep_aside(path: Path, aside: Path) -> None:
     """Give the damaged file and its log a second name: the new segment takes the first."""
     pairs = zip([path, *segments.helpers(path)], [aside, *segments.helpers(aside)], strict=True)
     for file, name in pairs:
+        name.unlink(missing_ok=True)
         if file.exists():
-            name.hardlink_to(file)
+            _give_name(file, name)
+
+
+def _give_name(file: Path, name: Path) -> None:
+    try:
+        name.hardlink_to(file)
+    except OSError:  # not every file system has more than one name for a file
+        shutil.copy2(file, name)
 
 
 def _tolerant(db: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]:

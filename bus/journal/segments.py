@@ -149,6 +149,14 @@ def helpers(path: Path) -> list[Path]:
     return [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal")]
 
 
+def has_log(path: Path) -> bool:
+    """Say whether some of a segment is still in SQLite's log beside it."""
+    try:
+        return path.with_name(f"{path.name}-wal").stat().st_size > 0
+    except OSError:
+        return False
+
+
 def remove_helpers(path: Path) -> None:
     """Delete what SQLite keeps beside a segment."""
     for each in helpers(path):

@@ -228,10 +228,15 @@ class Journal:
         meta = segments.meta(self.bus_id)
         file = segments.segment_file(self.path, first_seq)
         segments.create(file, meta, self._producers.rows())
-        db = segments.open_writer(file, self._synchronous)
+        try:
+            db = segments.open_writer(file, self._synchronous)
+        except sqlite3.Error:
+            segments.remove(file)  # while it is there, it would pass for the newest
+            raise
         old, self._db = self._db, db
+        # What is still in the log will be in the file before long: its pages are what counts.
+        self._closed.append(SegmentInfo(self._first_seq, _size_of(old), self._last_at))
         self._close_aside(old)
-        self._closed.append(SegmentInfo(self._first_seq, self.file.stat().st_size, self._last_at))
         self._first_seq, self._size, self._begun_at = first_seq, 0, 0
 
     def _close_aside(self, old: sqlite3.Connection) -> None:
@@ -240,8 +245,14 @@ class Journal:
         No other connection writes that file, so there is nothing to take turns for.
         """
         self._wait_for_closing()
-        self._closing = threading.Thread(target=old.close, name="closing a segment", daemon=True)
-        self._closing.start()
+        self._closing = threading.Thread(
+            target=_empty_log, args=(old,), name="closing a segment", daemon=True
+        )
+        try:
+            self._closing.start()
+        except RuntimeError:  # the system has no thread for us
+            self._closing = None
+            _empty_log(old)
 
     def _wait_for_closing(self) -> None:
         if self._closing:
@@ -249,13 +260,16 @@ class Journal:
 
     def _info(self, first_seq: int) -> SegmentInfo:
         file = segments.segment_file(self.path, first_seq)
+        if segments.has_log(file):  # the bus was killed, or ended, before it was moved
+            with contextlib.suppress(sqlite3.Error):
+                _empty_log(segments.open_writer(file, self._synchronous))
         with contextlib.closing(segments.open_reader(file)) as db:
             try:
                 newest_at = self._end(db, first_seq)[1]
             except sqlite3.DatabaseError as error:
                 log.error("%s: %s; 'reactor journal check' looks closer", file, error)  # noqa: TRY400 - one line says it
                 newest_at = file.stat().st_mtime_ns // 1000
-        return SegmentInfo(first_seq, file.stat().st_size, newest_at)
+        return SegmentInfo(first_seq, _on_disk(file), newest_at)
 
     def _remove_expired(self, now: int) -> None:
         for segment in self._retention.expired(self._closed, self._size, now):
@@ -265,6 +279,26 @@ class Journal:
                 "the events up to %d were removed: older or more than is to be kept",
                 self._closed[0].first_seq - 1 if self._closed else self._first_seq - 1,
             )
+
+
+def _empty_log(db: sqlite3.Connection) -> None:
+    """Move a segment's log into its file, and close it.
+
+    Closing alone does that only when nobody else has the file open, and the reactor always has.
+    """
+    try:
+        with contextlib.suppress(sqlite3.Error):  # tried again when the bus starts
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        db.close()
+
+
+def _size_of(db: sqlite3.Connection) -> int:
+    """Return the bytes of a segment's file once all of its log is in it."""
+    (pages,), (size,) = (
+        db.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")
+    )
+    return int(pages) * int(size)
 
 
 def _on_disk(file: Path) -> int:

@@ -433,8 +433,7 @@ class LinkClient:
             elif change == FAILED:
                 self._warn_once(
                     f"the master {self.master.host} port {self.master.port} does not prove the "
-                    f"key that is expected: if it was renewed, remove {self._trust.path} "
-                    "and set master_finger"
+                    f"key that is expected: {self._trust.advice}"
                 )
 
     def _proved(self) -> None:

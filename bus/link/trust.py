@@ -97,6 +97,13 @@ class Trust:
             )
         return self._wanted or pinned
 
+    @property
+    def advice(self) -> str:
+        """What to do if a master does not prove the key that is expected."""
+        if self._wanted:
+            return "compare the option master_finger with 'reactor key finger' on the master"
+        return f"if the key was renewed, remove {self._path} and set master_finger"
+
     def pin(self, public: bytes) -> None:
         """Remember the key of a master that has proved it.
 

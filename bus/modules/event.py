@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from bus.errors import NotRunningError
 from bus.event import MinionEvent
 from bus.modules._errors import InvocationError
 
@@ -14,6 +16,7 @@ __salt__: Mapping[str, Callable[..., Any]]
 __grains__: Mapping[str, Any]
 __context__: dict[str, Any]
 
+_LOG = logging.getLogger(__name__)
 _CONNECTION = "event.connection"
 _RESTART_SECONDS = 3.0
 
@@ -29,13 +32,9 @@ def fire(data: Mapping[str, Any], tag: str, timeout: float = 60) -> bool:
         timeout: seconds to wait until the bus has taken it.
 
     Returns:
-        Whether the bus has taken it.
-
-    Raises:
-        NotRunningError: nothing serves the minion's bus.
+        Whether the bus has taken it; the log says why not.
     """
-    connection = _connection()
-    return connection.fire_event(data, tag, timeout=_patience(connection, timeout))
+    return _taken(lambda bus: bus.fire_event(data, tag, timeout=_patience(bus, timeout)))
 
 
 def fire_master(
@@ -55,16 +54,13 @@ def fire_master(
         timeout: seconds to wait until it is taken.
 
     Returns:
-        Whether the minion has taken it over; from then on it is sure to arrive.
-
-    Raises:
-        NotRunningError: nothing serves the minion's bus.
+        Whether the minion has taken it over; from then on it is sure to arrive. The log says
+        why not.
     """
     whole = {**(preload or {}), **data} if isinstance(data, Mapping) else data
     if _masterless():
         return fire(whole, tag, timeout)
-    connection = _connection()
-    return connection.fire_master(whole, tag, timeout=_patience(connection, timeout))
+    return _taken(lambda bus: bus.fire_master(whole, tag, timeout=_patience(bus, timeout)))
 
 
 def send(
@@ -92,10 +88,7 @@ def send(
         **kwargs: values of the event's data.
 
     Returns:
-        Whether the event was taken over.
-
-    Raises:
-        NotRunningError: nothing serves the minion's bus.
+        Whether the event was taken over; the log says why not.
     """
     if with_pillar:
         raise InvocationError("with_pillar: there is no pillar here; give the values as data")
@@ -130,6 +123,18 @@ def _selected(values: Mapping[str, Any], wanted: bool | list[str]) -> dict[str, 
 
 def _masterless() -> bool:
     return __opts__.get("master_type") == "disable" or __opts__.get("file_client") == "local"
+
+
+def _taken(fire: Callable[[MinionEvent], bool]) -> bool:
+    """Fire, and say whether it worked: as in Salt no bus is no exception, but False and a word."""
+    try:
+        taken = fire(_connection())
+    except NotRunningError as error:
+        _LOG.error("%s", error)
+        taken = False
+    if not taken:
+        __context__["retcode"] = 1
+    return taken
 
 
 def _patience(connection: MinionEvent, seconds: float) -> float:

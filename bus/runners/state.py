@@ -9,7 +9,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from bus.config import minion_config
 from bus.event import get_event
+from bus.modules._errors import InvocationError
 
 __opts__: Mapping[str, Any]
 
@@ -24,6 +26,7 @@ def event(
     sock_dir: str | None = None,
     pretty: bool = False,
     node: str = "master",
+    as_json: bool = False,
 ) -> None:
     """Print the events of a bus, a line each: tag, tab, data in JSON. Ctrl-C ends it.
 
@@ -36,20 +39,34 @@ def event(
         sock_dir: the directory of the sockets, if not that of the options.
         pretty: sort the keys, one on a line.
         node: ``master`` or ``minion``: whose bus.
+        as_json: print ``{"tag": ..., "data": ...}`` instead.
+
+    Raises:
+        NotRunningError: no bus answers.
     """
-    left = int(count)
-    matches = _matcher(str(tagmatch))
+    if not isinstance(count, int):
+        raise InvocationError(f"count is a number of events, not {count!r}")
+    left, matches = count, _matcher(str(tagmatch))
     try:
-        with get_event(node, sock_dir=sock_dir, opts=__opts__, listen=True) as bus:
+        with get_event(node, sock_dir, _options_of(node), raise_errors=True) as bus:
             while left != 0:
                 found = bus.get_event(wait=_WAIT, full=True, auto_reconnect=True)
                 if found is None or not matches(found["tag"]):
                     continue
                 left -= 1
                 if not quiet:
-                    _show(found, pretty=pretty)
+                    _show(found, pretty=pretty, as_json=as_json)
     except (KeyboardInterrupt, BrokenPipeError):
         return  # the two ways in which a reader says that it has seen enough
+
+
+def _options_of(node: str) -> Mapping[str, Any]:
+    """Return the options of a bus: those of the minion are beside the master's."""
+    if node == "master":
+        return __opts__
+    if node != "minion":
+        raise InvocationError(f"node is 'master' or 'minion', not {node!r}")
+    return minion_config(str(__opts__["config_dir"]))
 
 
 def _matcher(pattern: str) -> Callable[[str], bool]:
@@ -62,11 +79,12 @@ def _matcher(pattern: str) -> Callable[[str], bool]:
     return lambda tag: by_glob(tag) is not None or by_expression(tag) is not None
 
 
-def _show(found: Mapping[str, Any], *, pretty: bool) -> None:
+def _show(found: Mapping[str, Any], *, pretty: bool, as_json: bool) -> None:
     """Write one event at once: whoever reads through a pipe waits for it."""
     indent = _INDENT if pretty else None
-    text = json.dumps(found["data"], sort_keys=pretty, indent=indent, default=_as_text)
-    sys.stdout.write(f"{found['tag']}\t{text}\n")
+    value = found if as_json else found["data"]
+    text = json.dumps(value, sort_keys=pretty, indent=indent, default=_as_text)
+    sys.stdout.write(f"{text}\n" if as_json else f"{found['tag']}\t{text}\n")
     sys.stdout.flush()
 
 

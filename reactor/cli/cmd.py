@@ -180,11 +180,21 @@ class Run:
     def _finish(self, minions: Iterable[str], missing: Iterable[str]) -> int:
         if self._as_json:
             self._print_json(self._returns)
+        unknown = self._unknown(minions)
+        for name in unknown:
+            click.echo(f"reactor: {name} is no accepted minion: see 'reactor key list'", err=True)
         silent = sorted(set(minions) - set(self._returns))
         for minion in silent:
             why = "is not connected" if minion in set(missing) else "did not answer in time"
             click.echo(f"reactor: {minion} {why}", err=True)
-        return 1 if silent or self._failed else 0
+        return 1 if silent or unknown or self._failed else 0
+
+    def _unknown(self, minions: Iterable[str]) -> list[str]:
+        """Return the names of a list that no minion has."""
+        if self._tgt_type != "list":
+            return []
+        named = {name.strip() for name in self._tgt.split(",")} - {""}
+        return sorted(named - set(minions))
 
     def _nobody(self) -> int:
         if self._as_json:

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from reactor.cli import output
-from reactor.cli.settings import Command, Settings, shared_options, with_json
+from reactor.cli.settings import Command, Group, Settings, shared_options, with_json
 
 if TYPE_CHECKING:
     from bus.config import Opts
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _SHOW_EVERY = 0.2
 """Seconds between two lines of progress on a terminal."""
 
-command = click.Group(
+command = Group(
     "journal",
     params=shared_options(),
     help="Check the journal, take events out and in, list cursors.\n\n"

@@ -13,8 +13,13 @@ from reactor.logsetup import LEVELS
 @click.pass_context
 def command(ctx: click.Context, log_level: str | None) -> None:
     """Run bus, link and reactor until SIGTERM or Ctrl-C. Rules are read again when they change."""
+    from bus.config import has_master
     from reactor import daemon, logsetup, roles
 
     opts = ctx.ensure_object(Settings).master()
     logsetup.setup(opts, log_level)
+    if not has_master(opts.conf_dir):
+        daemon.say_defaults(
+            "master", opts.conf_dir, f"minions connect to {opts['interface']}:{opts['ret_port']}"
+        )
     ctx.exit(daemon.run(roles.master_roles(opts)))

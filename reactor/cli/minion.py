@@ -13,8 +13,11 @@ from reactor.logsetup import LEVELS
 @click.pass_context
 def command(ctx: click.Context, log_level: str | None) -> None:
     """Run the minion until SIGTERM or Ctrl-C."""
+    from bus.config import has_minion
     from reactor import daemon, logsetup, roles
 
     opts = ctx.ensure_object(Settings).minion()
     logsetup.setup(opts, log_level)
+    if not has_minion(opts.conf_dir):
+        daemon.say_defaults("minion", opts.conf_dir, f"its master is {opts['master']}")
     ctx.exit(daemon.run([roles.minion_role(opts)]))

@@ -26,12 +26,15 @@ def command(settings: Settings, fun: str, args: tuple[str, ...], as_json: bool) 
     from reactor.cli import output
 
     positional, keyword = cliargs.parse(args)
+    shows_itself = fun == "state.event"
+    if shows_itself and as_json:
+        keyword.setdefault("as_json", True)
     client = RunnerClient(settings.master())
     try:
         result = client.cmd(fun, positional, kwarg=keyword)
     finally:
         client.close()
-    if as_json:
+    if as_json and not shows_itself:
         click.echo(output.as_json(result))
     elif result is not None:
         output.show(output.nested(result))

@@ -74,7 +74,20 @@ def shared_options() -> list[click.Parameter]:
     ]
 
 
-class Command(click.Command):
+class _Helpful(click.Command):
+    """A command that has ``-h`` in whatever context it is first asked for its help.
+
+    click keeps the help option that the first context made, so a context's own setting is not
+    enough.
+    """
+
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:
+        """Return ``-h`` and ``--help``, but for those that the command uses otherwise."""
+        ctx.help_option_names = ["-h", "--help"]
+        return super().get_help_option_names(ctx)
+
+
+class Command(_Helpful):
     """A command with the shared options, an example in its help, and arguments left as typed.
 
     Args:
@@ -89,7 +102,7 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Let negative numbers be arguments, and say what to do about other dashes."""
         try:
-            rest = super().parse_args(ctx, _shield(args))
+            rest = super().parse_args(ctx, _shield(args, _with_value(self)))
         except click.NoSuchOption as error:
             raise _explained(error, ctx, takes_any=_takes_any(self)) from error
         for name, value in ctx.params.items():
@@ -106,7 +119,11 @@ class Command(click.Command):
                     formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
 
 
-class ListingGroup(click.Group):
+class Group(_Helpful, click.Group):
+    """A group of commands."""
+
+
+class ListingGroup(Group):
     """A group of commands that lists when none of them is named."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -133,9 +150,18 @@ def _explained(
     return click.UsageError(f"no such option: {error.option_name}; {advice}", ctx)
 
 
-def _shield(args: list[str]) -> list[str]:
+def _with_value(command: click.Command) -> set[str]:
+    """Return the names of the options that take a value, which may well be negative."""
+    options = (param for param in command.params if isinstance(param, click.Option))
+    return {name for each in options if not each.is_flag for name in each.opts}
+
+
+def _shield(args: list[str], with_value: set[str]) -> list[str]:
     end = args.index("--") if "--" in args else len(args)
-    head = [_SHIELD + arg if _NEGATIVE.match(arg) else arg for arg in args[:end]]
+    head = [
+        _SHIELD + arg if _NEGATIVE.match(arg) and before not in with_value else arg
+        for before, arg in zip(["", *args], args[:end], strict=False)
+    ]
     return head + args[end:]
 
 

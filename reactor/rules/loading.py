@@ -261,7 +261,12 @@ class _Load:
         parts = tuple((part, self._reader.read(part).digest) for part in sources.texts)
         if before is not None and before.error is None and before.parts == parts:
             return before
-        return Reaction(parts, ReactorFile(self._makers.templates.template(sources)))
+        file = ReactorFile(self._makers.templates.template(sources))
+        try:
+            file.check()
+        except RuleError as error:
+            return Reaction(parts, before.file if before else None, error)
+        return Reaction(parts, file)
 
     def _sources(self, root: str) -> Sources:
         """Read a reactor file and everything that it includes.

@@ -18,6 +18,12 @@ _TYPES: Mapping[str, str] = {
     "wheel": "wheel",
     "caller": "caller",
 }
+_KEYS = ("tgt", "tgt_type", "args", "arg", "kwarg", "order")
+_OPTIONS = frozenset(
+    {"ret", "timeout", "user", "jid", "metadata", "listen", "full_return", "gather_job_timeout"}
+)
+"""What Salt's own clients take beside target and arguments."""
+
 _DEFAULT_ORDER = 10_000
 """Salt numbers reactions without an order from here on."""
 
@@ -133,6 +139,7 @@ def _local(ident: str, function: str, options: dict[str, Any], place: _Place, wa
     old_type = options.pop("expr_form", "glob")
     target_type = options.pop("tgt_type", old_type)
     args, kwargs = _arguments(options, place, warn)
+    _warn_of_unknown(options, place, warn)
     return Call(
         "local",
         function,
@@ -146,12 +153,23 @@ def _local(ident: str, function: str, options: dict[str, Any], place: _Place, wa
     )
 
 
+def _warn_of_unknown(options: Mapping[str, Any], place: _Place, warn: Warn) -> None:
+    """Say what stands beside the arguments and means nothing: mostly a key with a slip in it."""
+    for name in options:
+        if name not in _OPTIONS:
+            near = difflib.get_close_matches(name, (*_OPTIONS, *_KEYS), 1)
+            hint = f"did you mean {near[0]!r}?" if near else "arguments belong into 'args'"
+            where = ": ".join(map(str, place.path[:2]))
+            warn(f"{place.file}: {where}: {name!r} is not known and has no effect: {hint}")
+
+
 def _master_arguments(
     kind: str, options: dict[str, Any], place: _Place, warn: Warn
 ) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
     """Return args, kwargs and other options of what runs on the master or in line."""
     if kind == "caller" or options.keys() & {"args", "arg", "kwarg"}:
         args, kwargs = _arguments(options, place, warn)
+        _warn_of_unknown(options, place, warn)
         return args, kwargs, options
     # The old schema: whatever stands beside the function is an argument of it.
     return (), options, {}

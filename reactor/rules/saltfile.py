@@ -47,6 +47,18 @@ class ReactorFile:
             return ()
         return self._remembered(text) if len(text) <= _CACHED_LETTERS else self._read(text)
 
+    def check(self) -> None:
+        """Read a file without any template as an event would have it read.
+
+        Raises:
+            RuleError: it cannot be parsed or read; its line is that of the file.
+        """
+        if self._template.is_fixed:
+            try:
+                self.calls({})
+            except RuleError as error:
+                raise RuleError(error.problem, error.file, error.line, error.path) from error
+
     def _read(self, text: str) -> tuple[Call, ...]:
         try:
             value, lines = load(text, self._path)

@@ -25,6 +25,7 @@ from reactor.rules.sandbox import MAX_SIZE, Sandbox
 
 _EXTENSIONS = ("jinja2.ext.do", "jinja2.ext.loopcontrols")
 _RENDERERS = ("", "jinja|yaml", "jinja | yaml", "yaml")
+_MARKS = ("{{", "{%", "{#")
 _CHANGING = re.compile(
     r"\b(?:add|append|clear|discard|extend|insert|pop|popitem|remove|reverse|setdefault|sort|update)\b"
 )
@@ -216,6 +217,12 @@ class Template:
     def sources(self) -> Sources:
         """The texts that this was made of."""
         return self._sources
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the file holds nothing of Jinja's, and so is the same for every event."""
+        text = self._sources.texts[self._sources.root]
+        return not any(mark in text for mark in _MARKS)
 
     def render(self, values: Mapping[str, Any]) -> str:
         """Return the text that the template makes of ``values``.

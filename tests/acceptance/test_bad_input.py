@@ -32,12 +32,15 @@ BROKEN_NATIVE = {
 BROKEN_SALT = {
     "jinja": ("{% if data.x %}\nx:\n  local.test.ping:\n    - tgt: '*'\n", "bad.sls:"),
     "missing_file": (None, "bad.sls"),
+    "type": ("x:\n  lokal.test.ping:\n    - tgt: '*'\n", "bad.sls:2"),
+    "yaml": ("x:\n  local.test.ping: [\n", "bad.sls:3"),
+    "target": ("x:\n  local.test.ping:\n    - args: []\n", "bad.sls:2"),
 }
 
 BROKEN_WHEN_RUN = {
-    "type": ("x:\n  lokal.test.ping:\n    - tgt: '*'\n", "lokal"),
-    "yaml": ("x:\n  local.test.ping: [\n", "bad.sls"),
-    "target": ("x:\n  local.test.ping:\n    - args: []\n", "tgt"),
+    "type": ("{{ data.id }}:\n  lokal.test.ping:\n    - tgt: '*'\n", "lokal"),
+    "yaml": ("{{ data.id }}:\n  local.test.ping: [\n", "bad.sls"),
+    "target": ("{{ data.id }}:\n  local.test.ping:\n    - args: []\n", "tgt"),
 }
 
 
@@ -95,7 +98,7 @@ def test_a_broken_native_file(system, kind):
 
 @pytest.mark.parametrize("kind", BROKEN_SALT)
 def test_a_broken_salt_file(system, kind):
-    """A template that cannot be compiled and a file that is not there are found at load."""
+    """So is whatever is wrong for every event: bad Jinja, and all of a file without any."""
     text, place = BROKEN_SALT[kind]
     seq = system.fire("mark", {})
     if text is not None:
@@ -113,7 +116,7 @@ def test_a_salt_file_that_renders_to_nonsense(system, kind):
     (system.rules / "bad.sls").write_text(text)
     (system.rules / "bad.yaml").write_text("reactor:\n  - 'bad/*': bad.sls\n")
     system.expect("reactor/rules/reloaded", after=seq, changed=["bad"])
-    system.fire("bad/one", {})
+    system.fire("bad/one", {"id": "x"})
     failed = system.expect("reactor/reaction/bad/failed", after=seq)
     assert word in failed.payload["error"]
     assert "bad.sls" in failed.payload["error"]

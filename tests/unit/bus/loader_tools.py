@@ -1,5 +1,6 @@
 """What the tests of functions share: loading them, and servers for them to speak to."""
 
+import secrets
 import threading
 from contextlib import contextmanager
 
@@ -61,7 +62,7 @@ def serving(*servers):
 
 def _pair():
     context = zmq.Context.instance()
-    name = f"inproc://wake-{threading.get_ident()}-{id(object())}"
+    name = f"inproc://wake-{secrets.token_hex(8)}"
     reader = context.socket(zmq.PAIR)
     reader.bind(name)
     writer = context.socket(zmq.PAIR)

@@ -317,8 +317,8 @@ class TestRefusals:
         error = refused("minion", f"sock_dir: /{'x' * 80}\n", conf)
         assert "at most 107 bytes" in str(error)
         assert error.line == 1
-        (conf / "minion").write_text(f"sock_dir: /{'x' * 73}\n")
-        assert len(config.minion_config(conf)["sock_dir"]) == 74
+        (conf / "minion").write_text(f"sock_dir: /{'x' * 72}\n")
+        assert len(config.minion_config(conf)["sock_dir"]) == 73
         (conf / "minion").write_text(f"sock_dir: /{'x' * 80}\nipc_mode: tcp\n")
         assert config.minion_config(conf)["ipc_mode"] == "tcp"
 

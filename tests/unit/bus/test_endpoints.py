@@ -62,8 +62,8 @@ def test_missing_options_are_named():
 def test_the_longest_names_are_those_that_the_configuration_counts_with():
     """The length check of sock_dir knows the real names."""
     functions = {
-        "master": ("master_pub", "master_pull", "master_link", "master_reactor"),
-        "minion": ("minion_pub", "minion_pull"),
+        "master": ("master_pub", "master_fires", "master_pull", "master_link", "master_reactor"),
+        "minion": ("minion_pub", "minion_fires", "minion_pull"),
     }
     for role, names in functions.items():
         addresses = [getattr(endpoints, name)(MINION) for name in names]

@@ -474,3 +474,59 @@ def test_a_segment_is_readable_before_its_writer_has_opened_it(path):
         assert [seq for seq, _ in reader.scan()] == [1]
         assert reader.last_seq() == 1
     journal.close()
+
+
+def _disk(path):
+    return sum(file.stat().st_size for file in path.iterdir() if file.suffix != ".lock")
+
+
+def test_a_reader_keeps_no_segment_in_its_log(path):
+    """The reactor always reads: what is full moves into its file all the same, and is counted."""
+    journal = Journal(path, retention=Retention(max_size=4 << 20, segment_size=1 << 20))
+    body = wire.pack([wire.pack_event("t", {"x": "y" * 20_000, "_stamp": ""})])
+    with JournalReader(path) as reader:
+        for number in range(1, 1001):
+            journal.append([Fire(b"p", number, number, [b"event"], body)])
+            if number % 20 == 0:
+                reader.last_seq()
+        journal._wait_for_closing()
+        closed = segments.first_seqs(path)[:-1]
+        assert closed
+        assert not any(segments.has_log(segments.segment_file(path, first)) for first in closed)
+        assert _disk(path) < 8 << 20
+        assert 3 << 20 < journal.status()["bytes"] < 8 << 20
+    journal.close()
+
+
+def test_a_log_that_was_left_is_moved_at_the_start(path):
+    """As after a kill while a full segment was closed."""
+    journal = Journal(path)
+    journal.append([_fire(1)])
+    first, at = journal.file, journal.last_seq + 1
+    segments.create(segments.segment_file(path, at), segments.meta(journal.bus_id), [])
+    assert segments.has_log(first)
+    with JournalReader(path) as reader:
+        again = Journal(path)
+        assert not segments.has_log(first)
+        assert [seq for seq, _ in reader.scan()] == [1]
+        assert again.append([_fire(2)]) == [Kept(2, fresh=True)]
+        again.close()
+    journal.close()
+
+
+def test_a_segment_that_cannot_be_opened_leaves_nothing(path, monkeypatch):
+    """Else the empty one would pass for the newest, and what is written to the old one be lost."""
+    journal = Journal(path, retention=Retention(segment_size=100))
+
+    def full(*_):
+        raise sqlite3.OperationalError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(segments, "open_writer", full)
+        journal.append([_fire(1)])
+        journal.append([_fire(2)])
+    assert segments.first_seqs(path) == [1]
+    journal.close()
+    again = Journal(path)
+    assert again.last_seq == 2
+    again.close()

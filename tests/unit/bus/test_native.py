@@ -346,7 +346,7 @@ def test_names_are_loaded_when_asked_for():
 )
 def test_a_live_listener_knows_exactly_what_it_lost(master_opts, monkeypatch, glob, options):
     """Numbers of what it got and of its gaps make the whole, the last event included."""
-    monkeypatch.setattr("bus.listener.QUEUE_OF_FIRES", 10)
+    monkeypatch.setattr("bus.listener.QUEUE", 10)
     opts = master_opts.with_(listener_queue_size=2 << 20)
     with running_bus(opts), bus.connect("master", opts, timeout=SECONDS) as events:
         _lose_and_count(events, glob, options)
@@ -372,6 +372,16 @@ def _lose_and_count(events, glob, options):
     assert missing | set(got) == set(range(1, count + 1))
     assert len(missing) == listening.lost > 0
     assert not options or "exact" in options or told == listening.gaps
+
+
+@pytest.mark.parametrize("options", [{"exact": True}, {"since": 0}])
+def test_a_look_without_a_wait_sees_all_that_is_there(events, options):
+    """However the events before it came, and whether they match."""
+    listening = events.listen("b/*", **options)
+    for tag in ("a/1", "a/2", "a/3", "b/1"):
+        events.fire(tag, {})
+    wait_for(lambda: listening._feed.socket.poll(10))
+    assert listening.next(0).tag == "b/1"
 
 
 def test_a_prefix_listener_does_not_know(events):

@@ -9,12 +9,13 @@ import time
 import pytest
 
 from bus import loader
-from bus.config import master_config
+from bus.config import master_config, private_dir
 from bus.errors import NotRunningError
-from bus.event import get_event
+from bus.event import MinionEvent, get_event
 from bus.keys import KeyStore
+from bus.modules._errors import InvocationError
 from bus.runners import state as state_module
-from tests.unit.bus.loader_tools import link, master_bus, runner
+from tests.unit.bus.loader_tools import link, master_bus, minion_bus, runner
 
 KEY = b"0" * 40
 
@@ -221,3 +222,33 @@ def test_jobs(opts):
         assert asked[-1] == {"limit": 2}
         assert jobs.lookup_jid(2) == {"a": True}
         assert jobs.active() == {"2": {**known["2"], "Running": ["b"]}}
+
+
+def test_state_event_of_the_minion(opts, minion_opts, output):
+    """``node=minion`` finds the minion's bus by the configuration beside the master's."""
+    state = runner("state", opts)
+    names = state.functions["state.event"].__globals__
+    names["minion_config"] = lambda directory: {str(opts["config_dir"]): minion_opts}[directory]
+    private_dir(minion_opts["sock_dir"])
+    with minion_bus(minion_opts):
+        with pytest.raises(NotRunningError):
+            runner("state", opts.with_(sock_dir=f"{opts['sock_dir']}/no")).event()
+        thread = threading.Thread(
+            target=state.event, kwargs={"node": "minion", "count": 1, "as_json": True}, daemon=True
+        )
+        thread.start()
+        with MinionEvent(minion_opts, listen=False) as event:
+            while thread.is_alive():
+                event.fire_event({"a": 1, "_stamp": "s"}, "t")
+                thread.join(0.05)
+    assert json.loads(output.getvalue()) == {"tag": "t", "data": {"a": 1, "_stamp": "s"}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"node": "foo"}, "'master' or 'minion', not 'foo'"), ({"count": "x"}, "number of events")],
+)
+def test_state_event_refuses(opts, arguments, words):
+    """One line that says what it takes."""
+    with pytest.raises(InvocationError, match=words):
+        runner("state", opts).event(**arguments)

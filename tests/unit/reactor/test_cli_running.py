@@ -335,6 +335,12 @@ class TestCmd:
         assert up.invoke("cmd", "nobody*", "test.ping", "--async").exit_code == 2
         assert up.invoke("cmd", "nobody*", "test.ping", "-b", "1").exit_code == 2
 
+    def test_a_list_with_a_name_that_no_minion_has(self, up):
+        """It is named, and the status is not 0: a list says exactly who is meant."""
+        result = up.invoke("cmd", "-L", "web1, web9", "test.ping", "-t", "3")
+        assert (result.exit_code, result.stdout) == (1, "web1:\n    True\n")
+        assert result.stderr == "reactor: web9 is no accepted minion: see 'reactor key list'\n"
+
     def test_one_that_is_not_connected(self, up):
         """It is named, and the others are shown."""
         import zmq
@@ -348,7 +354,7 @@ class TestCmd:
             # The link server looks at the key files every now and then.
             while time.monotonic() < deadline:
                 result = up.invoke("cmd", "-L", "web1,away", "test.ping", "-t", "3")
-                if result.exit_code:
+                if "is not connected" in result.stderr:
                     break
         finally:
             store.delete("away")

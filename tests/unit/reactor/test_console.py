@@ -44,7 +44,14 @@ def reaction(seq=1, how="done", **more):
     data = {
         "rule": "hello",
         "event": {"tag": "salt/minion/web1/start", "seq": seq},
-        "calls": [{"kind": "local", "function": "test.ping", "target": "web1"}],
+        "calls": [
+            {
+                "kind": "local",
+                "function": "test.ping",
+                "target": "web1",
+                "result": {"jid": "1", "minions": ["web1"]},
+            }
+        ],
         "seconds": 0.0031,
         **more,
     }
@@ -72,6 +79,23 @@ class TestNarrator:
         narrator.lines(event("other", seq=2))
         (line,) = narrator.lines(reaction(seq=1))
         assert line.endswith("(3 ms)  ← salt/minion/web1/start")
+
+    def test_a_target_that_means_nobody(self):
+        """It is no failure, but hardly what was wanted."""
+        narrator = Narrator()
+        call = {"kind": "local", "function": "test.ping", "target": "x", "result": {"minions": []}}
+        assert "test.ping on x (no minion matches)" in narrator.lines(reaction(calls=[call]))[0]
+
+    def test_what_a_failure_kept_from_running(self):
+        """It is not shown as if it had run."""
+        narrator = Narrator()
+        calls = [
+            {"kind": "runner", "function": "no.such", "error": "no function 'no.such'"},
+            {"kind": "event", "function": "never/fired"},
+        ]
+        lines = narrator.lines(reaction(how="failed", calls=calls, error="no function"))
+        assert "runner no.such" in lines[0]
+        assert "never/fired" not in lines[0]
 
     def test_a_reaction_that_failed(self):
         """The error stands below, on one line."""

@@ -342,3 +342,32 @@ def test_what_is_deleted_is_gone(folder):
     assert _names(second) == []
     assert len(second.problems) == 1
     assert not second.problems[0].kept
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("y: {lcal.test.ping: [{tgt: x}]}", "unknown reaction type 'lcal': did you mean 'local'?"),
+        ("y: {local.test.ping: []}", "the option 'tgt' is missing"),
+        ("y:\n  local.test.ping: [\n", "did not find expected"),
+    ],
+)
+def test_a_reactor_file_without_jinja_is_read_whole_at_load(folder, text, problem):
+    """It is the same for every event, so it can be refused, and the last good version stays."""
+    folder.write("a.sls", "y: {local.test.ping: [{tgt: good}]}")
+    rule_set = folder.rule_set(reactor_map=[{"x": "a.sls"}])
+    first = rule_set.load()
+    folder.write("a.sls", text)
+    second = rule_set.load(first)
+    (found,) = _problems(second, folder)
+    assert found.startswith("a.sls:")
+    assert problem in found
+    assert second.problems[0].kept
+    assert [call.target for call in _run(second)] == ["good"]
+
+
+def test_what_an_event_decides_waits_for_one(folder):
+    """With Jinja in it, a file may be right for some events and wrong for others."""
+    folder.write("a.sls", "y: {{ '{' }}lcal.test.ping: [{tgt: x}]}")
+    snapshot = folder.rule_set(reactor_map=[{"x": "a.sls"}]).load()
+    assert not snapshot.problems

@@ -123,3 +123,20 @@ def test_what_cannot_be_read(text, error):
     assert str(caught.value).startswith("r.sls: line")
     assert error in str(caught.value)
     assert caught.value.rendered
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("a: {local.x.y: [{tgt: x}, {arggs: [1]}]}", "'arggs' is not known and has no effect: did"),
+        ("a: {local.x.y: [{tgt: x}, {tgt_typ: list}]}", "did you mean 'tgt_type'?"),
+        ("a: {runner.x.y: [{args: [1]}, {zzz: 2}]}", "arguments belong into 'args'"),
+    ],
+)
+def test_a_key_that_means_nothing(text, word):
+    """It is passed on as Salt does, and said: mostly it is a slip of the finger."""
+    warnings = []
+    _read(text, warnings)
+    assert len(warnings) == 1
+    assert warnings[0].startswith("r.sls: a: ")
+    assert word in warnings[0]
