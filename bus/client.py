@@ -290,7 +290,7 @@ class LocalClient:
 
     def _listening(self) -> Listener:
         if self._listener is None or self._pid != os.getpid():
-            listener = Listener(endpoints.master_pub(self.opts), ["salt/job/"])
+            listener = Listener(endpoints.master_fires(self.opts), "salt/job/")
             try:
                 listener.wait_ready(2.0)
             except NotRunningError:

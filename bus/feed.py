@@ -179,18 +179,22 @@ class Feed:
         elif heard.before <= self._last < heard.seq and heard.events:
             # Some of them may have come from the journal before.
             known = self._last - heard.before
-            self._ready.extend(enumerate(heard.events[known:], self._last + 1))
+            self._ready.extend(zip(heard.numbers[known:], heard.events[known:], strict=True))
             self._last = heard.seq
         elif heard.seq > self._last:
             self._upto = max(self._upto, heard.seq)
 
     def _take_live(self, heard: Heard) -> None:
         expected = self._last + 1
-        self._ready.extend(enumerate(heard.events, heard.before + 1))
+        self._ready.extend(zip(heard.numbers, heard.events, strict=True))
         if heard.events or self._hears_all:
             self._last = max(self._last, heard.seq)
         if self._hears_all and heard.before >= expected:
             self._lose(expected, heard.before)
+        if heard.lost:
+            # Which ones is not known: the numbers in between belong to others too.
+            self.lost += heard.lost
+            log.warning("%d events lost: this listener was too slow", heard.lost)
 
     def _lose(self, first: int, last: int) -> None:
         self.lost += last - first + 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from bus import errors, wire
@@ -37,7 +37,18 @@ SYNC: Final = b"\xffsync/"
 No tag begins with this byte, and ZeroMQ, which sends a listener's subscriptions in the order of
 their bytes when it connects again, sends this one last: when it is in force, all are.
 """
+SYNC_NAME_CHARS: Final = 16
+
+RUN_BITS: Final = 32
+"""A count of what was sent has so many bits for the count; those above say which run of a bus
+counted."""
+
 _EMPTY: Final = wire.TAG_END + wire.pack({})
+
+ALL: Final = b"\x00"
+"""The topic of everything, where events are published in groups. No tag has such a character."""
+_CHOSEN: Final = b"\x01"
+_END_OF_TOPIC: Final = b"\x00"
 
 _PLAIN_TAG = re.compile(rb"[ -~]{1,%d}" % MAX_TAG_BYTES).fullmatch
 """What nearly every tag is; others are looked at more closely."""
@@ -46,9 +57,7 @@ _NUMBERS = struct.Struct(">QQ")
 _ACK = struct.Struct(">QQI")
 _FIRE_HEAD = 1 + _NUMBERS.size
 _SEQ = struct.Struct(">Q")
-_PLACES = (8, 20)
-"""Lengths of a number, and of a number and the name of a bus."""
-_PLACE = struct.Struct(">QIHH")
+_PLACE = struct.Struct(">QIQHH")
 
 pack_seq = _SEQ.pack
 
@@ -136,13 +145,20 @@ def _error_frames(error: BusError) -> list[bytes]:
     return [type(error).__name__.encode(), str(error).encode(errors="replace")]
 
 
-def mark(topic: bytes, last_seq: int, bus_id: str) -> tuple[bytes, bytes]:
+def mark(topic: bytes, last_seq: int, bus_id: str, sent: int = 0) -> tuple[bytes, bytes]:
     """Return what is published to say where the numbering stands.
 
     It is shaped as an event, so that a foreign reader of everything finds nothing that it
     cannot take apart.
+
+    Args:
+        topic: what the listener subscribed to.
+        last_seq: the number of the last event.
+        bus_id: which numbering this is.
+        sent: how many events there were for the listener's prefix, if it has one.
     """
-    return topic + _EMPTY, pack_seq(last_seq) + bus_id.encode()
+    said = wire.TAG_END + wire.pack({"sent": sent}) if sent else _EMPTY
+    return topic + said, pack_seq(last_seq) + bus_id.encode()
 
 
 def no_mark(topic: bytes, last_seq: int, bus_id: str, error: BusError) -> tuple[bytes, bytes]:
@@ -152,66 +168,116 @@ def no_mark(topic: bytes, last_seq: int, bus_id: str, error: BusError) -> tuple[
     return topic + wire.TAG_END + wire.pack(said), place
 
 
-def refusal_in(mark: bytes) -> BusError | None:
-    """Return why a bus does not serve this listener, or None if the mark is one.
+def read_mark(mark: bytes) -> tuple[BusError | None, int]:
+    """Return why a bus does not serve this listener, if it does not, and what `mark` had sent.
 
     Raises:
         WireError: it cannot be read.
     """
     said = wire.unpack(mark.partition(wire.TAG_END)[2])
-    if not isinstance(said, dict) or not said:
-        return None
-    return parse_error(str(said.get("error")).encode(), str(said.get("text")).encode())
+    if not isinstance(said, dict):
+        return None, 0
+    if "error" in said:
+        return parse_error(str(said["error"]).encode(), str(said.get("text")).encode()), 0
+    sent = said.get("sent", 0)
+    return None, sent if isinstance(sent, int) else 0
 
 
-def published(body: bytes, last: int, count: int) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the messages by which events go to listeners to everything.
+def topic_of(prefix: bytes) -> bytes:
+    """Return what a listener to the tags that begin with ``prefix`` subscribes to."""
+    return _CHOSEN + prefix + _END_OF_TOPIC if prefix else ALL
 
-    ZeroMQ bounds a queue in messages, so none is larger than `PIECE_BYTES`.
+
+def prefix_of(topic: bytes) -> bytes | None:
+    """Return the prefix that a topic stands for, empty for everything; None if it is no topic."""
+    if topic == ALL:
+        return b""
+    if topic[:1] == _CHOSEN and topic[-1:] == _END_OF_TOPIC and len(topic) > 2:
+        return topic[1:-1]
+    return None
+
+
+def sync_topic(name: str, prefix: bytes) -> bytes:
+    """Return the topic of the mark that a listener asks for.
 
     Args:
-        body: the packed array of events.
-        last: the number of the last one.
-        count: how many.
+        name: 16 characters that no other listener has.
+        prefix: what it listens to.
     """
+    return SYNC + name.encode() + prefix
+
+
+def asked_for(topic: bytes) -> bytes:
+    """Return the prefix in a `sync_topic`."""
+    return topic[len(SYNC) + SYNC_NAME_CHARS :]
+
+
+class Group(NamedTuple):
+    """Events that are published together.
+
+    Attributes:
+        body: packed: an array of them; if a prefix chose them, of their numbers and of them.
+        last: the number of the last one.
+        size: how many.
+        sent: how many there were for this prefix so far; 0 if nothing was chosen.
+    """
+
+    body: bytes
+    last: int
+    size: int
+    sent: int
+
+
+def published(topic: bytes, group: Group) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the messages by which a group goes to who subscribed to ``topic``.
+
+    ZeroMQ bounds a queue in messages, so none is larger than `PIECE_BYTES` and its topic.
+    """
+    body, *place = group
     pieces = -(-len(body) // PIECE_BYTES)
-    if pieces == 1:
-        yield body, _PLACE.pack(last, count, 0, 1)
-        return
     for index in range(pieces):
-        piece = body[index * PIECE_BYTES : (index + 1) * PIECE_BYTES]
-        yield piece, _PLACE.pack(last, count, index, pieces)
+        piece = body[index * PIECE_BYTES : (index + 1) * PIECE_BYTES] if pieces > 1 else body
+        yield topic + piece, _PLACE.pack(*place, index, pieces)
 
 
 class Pieces:
-    """Puts published events together again; what misses a piece is a gap like any other."""
+    """Puts published groups together again; what misses a piece is a gap like any other."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self._last = 0
 
-    def add(self, body: bytes, place: bytes) -> tuple[list[bytes], int] | None:
-        """Return events and the number of the last one, once the last piece of them is there.
-
-        Raises:
-            WireError: they cannot be taken apart.
-        """
-        last, count, index, pieces = _PLACE.unpack(place)
-        if pieces != 1:
-            if index == 0 or last != self._last or index != len(self._pieces):
-                self._pieces.clear()
-                if index != 0:
-                    return None
-            self._last = last
-            self._pieces.append(body)
-            if index + 1 < pieces:
-                return None
-            body = b"".join(self._pieces)
+    def add(self, piece: bytes, place: bytes) -> Group | None:
+        """Return a group once its last piece is there; ``piece`` is without the topic."""
+        last, size, sent, index, pieces = _PLACE.unpack(place)
+        if pieces == 1:
+            return Group(piece, last, size, sent)
+        if index == 0 or last != self._last or index != len(self._pieces):
             self._pieces.clear()
-        events = wire.unpack(body)
-        if not isinstance(events, list) or len(events) != count:
-            raise WireError("a published fire with another number of events than it says")
-        return events, last
+            if index != 0:
+                return None
+        self._last = last
+        self._pieces.append(piece)
+        if index + 1 < pieces:
+            return None
+        body = b"".join(self._pieces)
+        self._pieces.clear()
+        return Group(body, last, size, sent)
+
+
+def unpack_group(group: Group, *, chosen: bool) -> tuple[Sequence[int], list[bytes]]:
+    """Return the numbers and the events of a group.
+
+    Raises:
+        WireError: they cannot be taken apart.
+    """
+    value = wire.unpack(group.body)
+    numbers: Sequence[int] = range(group.last - group.size + 1, group.last + 1)
+    if chosen and isinstance(value, list) and len(value) == 2:
+        numbers, value = value
+    if not isinstance(value, list) or not len(value) == len(numbers) == group.size:
+        raise WireError("a published group with another number of events than it says")
+    return numbers, value
 
 
 def is_published(place: bytes) -> bool:
@@ -225,7 +291,7 @@ def unpack_place(frame: bytes) -> tuple[int, str]:
     Raises:
         WireError: it is neither.
     """
-    if len(frame) not in _PLACES:
+    if len(frame) < _SEQ.size:
         raise WireError("a sequence number of a wrong length")
     return _SEQ.unpack_from(frame)[0], frame[_SEQ.size :].decode(errors="replace")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import zmq
@@ -26,6 +27,8 @@ from bus.sockets import (
     skip_rest,
 )
 
+log = logging.getLogger(__name__)
+
 QUEUE = 20_000
 """Messages that wait in this process before some wait in the bus, which drops beyond its limit."""
 
@@ -43,52 +46,49 @@ class Heard(NamedTuple):
     Attributes:
         events: each ``tag + "\n\n" + msgpack``; none for a mark, which only says where the bus
             stands.
+        numbers: of the events.
         seq: the number of the last one; for a mark, that of the last event before it.
         bus_id: which numbering this is.
+        lost: how many events of the listener's prefix were lost before these. Who hears
+            everything sees that by the numbers.
     """
 
     events: Sequence[bytes]
+    numbers: Sequence[int]
     seq: int
     bus_id: str
+    lost: int = 0
 
     @property
     def before(self) -> int:
-        """The number before that of the first event."""
-        return self.seq - len(self.events)
-
-
-def everything(address: str) -> Listener:
-    """Return a listener to all events, many together.
-
-    Args:
-        address: where the bus publishes fires.
-    """
-    return Listener(address)
+        """The number before that of the first event; of a mark, its own."""
+        return self.numbers[0] - 1 if self.numbers else self.seq
 
 
 class Listener:
     """Hears what a bus publishes. For one thread at a time.
 
     After a broken connection the bus sends a mark again, and after many events one is asked for, so
-    a listener that compares numbers knows of every event that it did not hear, the last one before
-    a silence too.
+    a listener knows of every event that it did not hear, the last one before a silence too.
 
     Args:
-        address: where the bus publishes single events or fires, see `bus.endpoints`.
-        prefixes: the beginnings of the tags to hear; an empty one hears everything. Fires are
-            not chosen by their tags: where they are published, hear everything or nothing.
+        address: where the bus publishes events in groups, see `bus.endpoints`.
+        prefix: the beginning of the tags to hear; empty for everything, None for nothing.
     """
 
-    def __init__(self, address: str, prefixes: Iterable[str] = ("",)) -> None:
+    def __init__(self, address: str, prefix: str | None = "") -> None:
         self.address = address
         self.bus_id = ""
         self.socket: Socket = connect(zmq.SUB, address, queue=QUEUE)
+        self._prefix = (prefix or "").encode()
+        self._topic = frames.topic_of(self._prefix)
+        if prefix is not None:
+            self.socket.subscribe(self._topic)
         self._backlog: deque[Heard] = deque()
-        for prefix in prefixes:
-            self.socket.subscribe(prefix.encode())
         self._sync = b""
         self._away = False
         self._pieces = frames.Pieces()
+        self._sent = 0
         self._unconfirmed = 0
         self._ask()
         self._asked = True
@@ -165,7 +165,7 @@ class Listener:
         """Have the bus send a mark once all subscriptions so far are in force."""
         if self._sync:
             self.socket.unsubscribe(self._sync)
-        self._sync = frames.SYNC + os.urandom(8).hex().encode()
+        self._sync = frames.sync_topic(os.urandom(8).hex(), self._prefix)
         self.socket.subscribe(self._sync)
         self._unconfirmed = 0
         self._asked_at = time.monotonic()
@@ -188,36 +188,39 @@ class Listener:
         if not self.socket.closed:
             self._ask()
 
-    def _decode(self, body: bytes, place: bytes) -> Heard | None:
+    def _decode(self, head: bytes, place: bytes) -> Heard | None:
         try:
-            if frames.is_published(place):
-                found = self._pieces.add(body, place)
-                return Heard(*found, self.bus_id) if found else None
-            seq, bus_id = frames.unpack_place(place)
-        except WireError:
-            skip_rest(self.socket)
+            if head.startswith(frames.SYNC):
+                return self._take_mark(head, place) if head.startswith(self._sync) else None
+            if frames.is_published(place) and head.startswith(self._topic):
+                group = self._pieces.add(head[len(self._topic) :], place)
+                return self._heard(group) if group else None
+        except WireError as error:
+            log.warning("what the bus at %s publishes cannot be read: %s", self.address, error)
             return None
-        if not body.startswith(frames.SYNC):
-            return Heard((body,), seq, self.bus_id)
-        # Who hears everything hears the marks of other listeners too. They come in order, so
-        # they say the same to whoever has his own already, and save him a question.
-        if body.startswith(self._sync) or self.bus_id:
-            return self._take_mark(body, seq, bus_id)
+        skip_rest(self.socket)
         return None
 
-    def _take_mark(self, mark: bytes, seq: int, bus_id: str) -> Heard | None:
-        try:
-            refusal = frames.refusal_in(mark)
-        except WireError:
-            return None
-        if refusal and not mark.startswith(self._sync):
-            return None
+    def _heard(self, group: frames.Group) -> Heard:
+        numbers, events = frames.unpack_group(group, chosen=bool(self._prefix))
+        lost = self._count(group.sent, group.size) if self._prefix else 0
+        return Heard(events, numbers, group.last, self.bus_id, lost)
+
+    def _count(self, sent: int, heard: int) -> int:
+        """Return how many events are missing, by how many the bus says that it has sent."""
+        before, self._sent = self._sent, sent
+        same_run = before >> frames.RUN_BITS == sent >> frames.RUN_BITS  # else it counts anew
+        return max(0, sent - heard - before) if before and same_run else 0
+
+    def _take_mark(self, mark: bytes, place: bytes) -> Heard | None:
+        seq, bus_id = frames.unpack_place(place)
+        refusal, sent = frames.read_mark(mark[len(self._sync) :])
         if refusal:
             self._leave()
             raise refusal
         self.bus_id = bus_id
         self._unconfirmed = 0
-        return Heard((), seq, bus_id)
+        return Heard((), (), seq, bus_id, self._count(sent, 0) if sent else 0)
 
     def _leave(self) -> None:
         """Hear nothing more: a bus that has no room for us is not to work for us either."""

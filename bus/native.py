@@ -21,7 +21,7 @@ from bus.config import master_config, minion_config
 from bus.errors import BusError, DataError, WireError
 from bus.feed import Feed, Gap, Numbered, OnGap
 from bus.journal import JournalReader, journal_path, microseconds
-from bus.listener import Listener, everything
+from bus.listener import Listener
 from bus.publisher import Publisher
 from bus.record import Event
 from bus.sockets import await_input
@@ -87,16 +87,11 @@ class Connection:
         self._check_running()
 
     def _check_running(self) -> None:
-        listener = Listener(self._pub, prefixes=())
+        listener = Listener(self._fires, None)
         try:
             listener.wait_ready(self.timeout)
         finally:
             listener.close()
-
-    @property
-    def _pub(self) -> str:
-        choose = endpoints.master_pub if self.node == "master" else endpoints.minion_pub
-        return choose(self.opts)
 
     @property
     def _fires(self) -> str:
@@ -202,7 +197,7 @@ class Connection:
 
     def open_listener(self, prefix: str) -> Listener:
         """Return a listener to what begins with ``prefix``, in force."""
-        return Listener(self._pub, [prefix]) if prefix else everything(self._fires)
+        return Listener(self._fires, prefix)
 
     def open_journal(self) -> JournalReader | None:
         """Return a reader of the master's journal, or None on a minion's bus."""
@@ -236,8 +231,8 @@ class Listening:
     """An iterator over the events that match.
 
     With ``since`` it hears everything the bus publishes, so that a gap in the numbers is exact,
-    and reads from the journal what came before and what it lost. Without, ZeroMQ passes on only
-    what has the glob's literal prefix, unless the listener wants to know its gaps.
+    and reads from the journal what came before and what it lost. Without, the bus sends only what
+    has the glob's literal prefix, unless the listener wants to know the numbers of its gaps.
     """
 
     _feed: Feed | None = None
@@ -264,7 +259,6 @@ class Listening:
         self._auto_commit = auto_commit
         exact = self._is_complete or exact or on_gap is not None
         self._prefix = "" if exact else _prefix(tag, match_type)
-        self._hears_all = not self._prefix
         if cursor is not None:
             self._bookmark = Bookmark(connection.open_calls(), cursor)
         self._batch: deque[Numbered] = deque()
@@ -287,7 +281,7 @@ class Listening:
             self._connection.open_listener(self._prefix),
             None,
             self._timeout_to_open,
-            hears_all=self._hears_all,
+            hears_all=not self._prefix,
             on_gap=self._on_gap,
         )
 
@@ -328,15 +322,16 @@ class Listening:
 
     @property
     def lost(self) -> int:
-        """How many events could not be had again.
-
-        Known of listeners with ``since``, ``cursor`` or ``exact``, and of those to everything.
-        """
+        """How many events could not be had again."""
         return self._feed.lost if self._feed else 0
 
     @property
     def gaps(self) -> list[Gap]:
-        """The first and last numbers of what was lost, at most the newest 1,000 ranges."""
+        """The first and last numbers of what was lost, at most the newest 1,000 ranges.
+
+        Known of listeners with ``since``, ``cursor`` or ``exact``, and of those to everything;
+        others know `lost` only, since the numbers in between belong to other tags too.
+        """
         return list(self._feed.gaps) if self._feed else []
 
     @property
@@ -403,7 +398,7 @@ class Listening:
             left = _POLL if deadline is None else deadline - time.monotonic()
             if left <= 0 and has_looked and feed.after >= known:
                 return None
-            self._batch = feed.take(drain=left <= 0 or not self._hears_all)
+            self._batch = feed.take(drain=left <= 0)
             has_looked = True
             event = self._next_ready(feed.bus_id)
             if event:

@@ -191,7 +191,7 @@ class MemoryConnection(Connection):
 
     def open_listener(self, prefix: str) -> Listener:
         """Return a listener to what begins with ``prefix``."""
-        return _Listener(self._bus, [prefix])
+        return _Listener(self._bus, prefix)
 
     def open_journal(self) -> JournalReader:
         """Return a reader of all that was fired."""
@@ -209,7 +209,7 @@ class MemoryEvent(SaltEvent):
     def connect_pub(self, timeout: float | None = None) -> bool:
         """Begin to listen; return whether the bus is running."""
         if self._listener is None and self._bus.running:
-            self._listener = _Listener(self._bus, [""])
+            self._listener = _Listener(self._bus)
         return super().connect_pub(timeout) if self._bus.running else self._no_bus()
 
     def _no_bus(self) -> bool:
@@ -219,7 +219,7 @@ class MemoryEvent(SaltEvent):
 
     def _listening(self) -> Listener:
         if self._listener is None:
-            self._listener = _Listener(self._bus, [""])
+            self._listener = _Listener(self._bus)
         return self._listener
 
     def _firing(self) -> Publisher:
@@ -311,11 +311,11 @@ class _Publisher(Publisher):
 class _Listener(Listener):
     """Walks along the memory of a bus from where it stood."""
 
-    def __init__(self, bus: MemoryBus, prefixes: Iterable[str]) -> None:
+    def __init__(self, bus: MemoryBus, prefix: str = "") -> None:
         self.address = _ADDRESS
         self.bus_id = bus.bus_id
         self._bus = bus
-        self._prefixes = tuple(prefix.encode() for prefix in prefixes)
+        self._wanted = prefix.encode()
         self._after = bus.last_seq
 
     @property
@@ -332,8 +332,8 @@ class _Listener(Listener):
         while found := self._bus.read(self._after, 1):
             ((seq, raw),) = found
             self._after = seq
-            if raw.startswith(self._prefixes):
-                return Heard((raw,), seq, self.bus_id)
+            if raw.startswith(self._wanted):
+                return Heard((raw,), (seq,), seq, self.bus_id)
         return None
 
     def close(self) -> None:

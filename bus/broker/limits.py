@@ -26,8 +26,8 @@ class Limits:
         max_event_size: bytes of an event.
         fire_rate: events a second of one sender; 0 for no limit.
         max_listeners: how many may listen at once.
-        listener_queue: events that wait for one listener to a prefix before it loses some.
-        listener_queue_size: bytes that wait for one listener to everything.
+        listener_queue: events that wait for one subscriber to single events.
+        listener_queue_size: bytes that wait for one listener to groups.
     """
 
     max_event_size: int = wire.DEFAULT_MAX_EVENT_SIZE

@@ -1,7 +1,7 @@
 """The event sockets: a ROUTER that takes events and calls, two XPUBs that publish.
 
-One publishes each event by itself, so that ZeroMQ picks what a listener's prefixes want. The
-other publishes all that came in one turn together, to those who want everything.
+One publishes each event by itself, as Salt does. The other publishes all that came in one turn
+together, to this library's listeners.
 
 An object without a loop of its own: the master's bus process and the minion's daemon poll its
 sockets among theirs.
@@ -19,7 +19,7 @@ import zmq
 
 from bus import frames, wire
 from bus.broker.limits import Limits, Listeners, Rates
-from bus.broker.outlet import Outlet
+from bus.broker.outlet import GroupOutlet, SingleOutlet
 from bus.complaints import Complaints
 from bus.errors import BusError, DataError, JournalError, TooLargeError, WireError
 from bus.frames import Call, Fire
@@ -75,7 +75,7 @@ class EventSockets:
     Args:
         pull: the address of the ROUTER.
         pub: the address of the XPUB of single events.
-        fires: the address of the XPUB of whole fires, as many together as came.
+        fires: the address of the XPUB of events in groups.
         store: numbers the events and keeps them.
         methods: what clients may call, by name, besides ``ping`` and ``status``.
         on_event: told of each event before it is acknowledged.
@@ -119,9 +119,12 @@ class EventSockets:
         self._pull = context.socket(zmq.ROUTER)
         self._pull.set(zmq.MAXMSGSIZE, _room_for_fires(limits.max_event_size))
         self._pull.set(zmq.RCVHWM, MAX_MESSAGES_PER_TURN * 2)
-        self._singly = self._outlet(context, limits.listener_queue)
+        shared = (self._listeners, self._store, self._complaints)
         pieces = max(_LEAST_PIECES, limits.listener_queue_size // frames.PIECE_BYTES)
-        self._whole = self._outlet(context, pieces)
+        self._outlets = (
+            SingleOutlet(context.socket(zmq.XPUB), limits.listener_queue, *shared),
+            GroupOutlet(context.socket(zmq.XPUB), pieces, *shared),
+        )
         addresses = (pull, pub, fires)
         try:
             for socket, address in zip(self.sockets, addresses, strict=True):
@@ -131,22 +134,19 @@ class EventSockets:
             self.close()
             raise
 
-    def _outlet(self, context: zmq.Context[zmq.Socket[bytes]], queue: int) -> Outlet:
-        socket = context.socket(zmq.XPUB)
-        return Outlet(socket, queue, self._listeners, self._store, self._complaints)
-
     @property
     def sockets(self) -> Sequence[zmq.Socket[bytes]]:
         """The sockets to poll for input."""
-        return (self._pull, self._singly.socket, self._whole.socket)
+        return (self._pull, *(outlet.socket for outlet in self._outlets))
 
     def handle(self, socket: zmq.Socket[bytes]) -> None:
         """Take what waits on one of the sockets."""
         if socket is self._pull:
             self._take_requests()
         else:
-            outlet = self._singly if socket is self._singly.socket else self._whole
-            outlet.take_subscriptions()
+            for outlet in self._outlets:
+                if socket is outlet.socket:
+                    outlet.take_subscriptions()
 
     def publish(self, tag: str, data: Mapping[str, Any]) -> int:
         """Put an event of the server's own onto the bus and return its number.
@@ -283,16 +283,10 @@ class EventSockets:
         if not fires:
             return
         events = fires[0].events if len(fires) == 1 else [e for fire in fires for e in fire.events]
-        count, last = len(events), self._store.last_seq
-        if self._whole.is_wanted:
-            body = fires[0].body if len(fires) == 1 else b""
-            for message in frames.published(body or wire.pack(events), last, count):
-                self._whole.send(*message)
-        if self._singly.is_wanted:
-            send, pack = self._singly.send, frames.pack_seq
-            for seq, event in enumerate(events, last - count + 1):
-                send(event, pack(seq))
-        self.counters["published"] += count
+        body = fires[0].body if len(fires) == 1 else b""
+        for outlet in self._outlets:
+            outlet.publish(events, body)
+        self.counters["published"] += len(events)
 
     def _deferred(self, item: _Waiting, kept: Kept) -> bool:
         """Tell the hook; return whether the acknowledgement waits for it."""

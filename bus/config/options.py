@@ -172,7 +172,7 @@ OPTIONS: tuple[Option, ...] = (
         "int",
         2_000,
         _BOTH,
-        "Events that wait in the bus for one slow listener to some tags before it loses some.",
+        "Events that wait in the bus for one slow subscriber that is not of this library.",
         minimum=100,
         maximum=10_000_000,
     ),
@@ -181,8 +181,7 @@ OPTIONS: tuple[Option, ...] = (
         "int",
         134_217_728,
         _BOTH,
-        "Bytes of events that wait in the bus for one slow listener to everything before it loses "
-        "some.",
+        "Bytes of events that wait in the bus for one slow listener before it loses some.",
         minimum=1_048_576,
     ),
     Option(

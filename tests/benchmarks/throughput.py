@@ -16,9 +16,6 @@ _WAYS = {
     "get_event()": streams.hear_salt,
 }
 
-_CHOSEN = "listen('bench/*')"
-"""A live listener to a prefix, for those who want a small part of what passes."""
-
 
 def run(settings: Settings) -> Iterator[Row]:
     """Measure each way to listen beside plain PUSH, PULL, PUB and SUB."""
@@ -34,8 +31,8 @@ def run(settings: Settings) -> Iterator[Row]:
             samples[name]["rate"],
             samples["raw"]["rate"],
             salt=1_124,
-            goal=None if name == _CHOSEN else Goal(of_raw=0.6, of_salt=100),
-            note="; ".join(_notes(name, lost, count)),
+            goal=Goal(of_raw=0.6, of_salt=100),
+            note=f"{lost:,.0f} of {count:,} lost" if lost else "",
         )
         yield Row(
             "  CPU time of all three processes, per event",
@@ -43,13 +40,6 @@ def run(settings: Settings) -> Iterator[Row]:
             samples[name]["cpu"],
             samples["raw"]["cpu"],
         )
-
-
-def _notes(name: str, lost: float, count: int) -> Iterator[str]:
-    if name == _CHOSEN:
-        yield "each event by itself: ZeroMQ chooses by the prefix"
-    if lost:
-        yield f"{lost:,.0f} of {count:,} lost"
 
 
 def _measure(count: int, hear: streams.Listener):

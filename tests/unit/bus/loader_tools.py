@@ -113,7 +113,7 @@ def _bus(pull, pub, methods):
     fires = pub.replace("_pub", "_fires")
     sockets = EventSockets(pull=pull, pub=pub, fires=fires, store=MemoryStore(), methods=methods)
     with serving(sockets):
-        listener = Listener(pub)
+        listener = Listener(fires)
         try:
             listener.wait_ready(5)
             yield lambda timeout=5: _next(listener, timeout)

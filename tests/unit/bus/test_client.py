@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bus import client as client_module
-from bus import endpoints
+from bus import endpoints, frames, wire
 from bus.broker.server import EventSockets
 from bus.client import Caller, LocalClient, RunnerClient, WheelClient, batch_size
 from bus.errors import (
@@ -200,9 +200,10 @@ class TestLocalClient:
         """A return that cannot be read is as one that did not come."""
         master.answers["x.y"] = lambda _: master.QUIET
         pub = _listened(client, "a", "x.y")
-        master.bus._singly.socket.send_multipart(
-            [f"salt/job/{pub['jid']}/ret/a\n\n\xc1".encode("latin-1"), bytes(8)]
-        )
+        event = f"salt/job/{pub['jid']}/ret/a\n\n\xc1".encode("latin-1")
+        group = frames.Group(wire.pack([[1], [event]]), 1, 1, 1)
+        for message in frames.published(frames.topic_of(b"salt/job/"), group):
+            master.bus._outlets[1].send(*message)
         master.give(pub["jid"], "x.y", "a", 5)
         (answer,) = client.get_returns_iter(pub, 5)
         assert answer["a"]["return"] == 5

@@ -9,7 +9,7 @@ from bus.errors import JournalError, NotRunningError
 from bus.feed import LOOK_AFTER, PAGE, Feed
 from bus.frames import Fire
 from bus.journal import Journal, JournalReader, journal_path
-from bus.listener import Heard, Listener, everything
+from bus.listener import Heard, Listener
 from bus.publisher import Publisher
 from tests.support import wait_for
 
@@ -31,10 +31,10 @@ class _Bus:
             raw = wire.pack_event(f"t/{seq}", {})
             self.journal.append([Fire(b"", 0, 0, [raw])])
             if heard:
-                self.queue.append(Heard((raw,), seq, self.bus_id))
+                self.queue.append(Heard((raw,), (seq,), seq, self.bus_id))
 
     def mark(self, seq=None):
-        self.queue.append(Heard((), seq or self.journal.last_seq, self.bus_id))
+        self.queue.append(Heard((), (), seq or self.journal.last_seq, self.bus_id))
 
     def renew(self, folder):
         self.journal.close()
@@ -192,7 +192,7 @@ def test_a_reader_that_was_too_slow_gets_everything(bus_process):
     """Far more events than any queue holds, and then silence."""
     opts = bus_process.opts
     journal = JournalReader(journal_path(opts["state_dir"]))
-    listener = everything(endpoints.master_fires(opts))
+    listener = Listener(endpoints.master_fires(opts))
     feed = Feed(listener, journal)
     publisher = Publisher(endpoints.master_pull(opts))
     count = 60_000
