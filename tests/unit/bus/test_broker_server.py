@@ -19,7 +19,6 @@ from bus.errors import (
     RemoteError,
     TooLargeError,
 )
-from bus.journal import JournalReader, journal_path
 from bus.listener import Listener
 from bus.publisher import Publisher
 from bus.sockets import connect
@@ -430,29 +429,34 @@ def test_a_client_that_reads_no_answers_slows_nobody(bus_process):
     deaf.close()
 
 
-def test_a_stopped_listener_slows_nobody_and_fills_no_memory(bus_process):
+def test_a_stopped_listener_slows_nobody_and_fills_no_memory(master_opts, monkeypatch):
     """Its queue is bounded: the bus drops for it, and for it alone."""
-    opts = bus_process.opts
-    stopped, quick = (Listener(endpoints.master_fires(opts)) for _ in range(2))
+    opts = master_opts.with_(listener_queue_size=4 << 20)
+    with running_bus(opts) as running:
+        quick = Listener(endpoints.master_fires(opts))
+        monkeypatch.setattr("bus.listener.QUEUE", 10)
+        stopped = Listener(endpoints.master_fires(opts))
+        publisher = Publisher(endpoints.master_pull(opts))
+        _fire_beside_a_stopped_one(publisher, quick, stopped, running.pid)
+        for one in (stopped, quick, publisher):
+            one.close()
+
+
+def _fire_beside_a_stopped_one(publisher, quick, stopped, pid):
     stopped.wait_ready(5)
     quick.wait_ready(5)
-    publisher = Publisher(endpoints.master_pull(opts))
     event = wire.pack_event("t", {"x": "y" * 1000, "_stamp": ""})
-    heard, rounds, size = 0, 120, 1000
+    heard, rounds, size = 0, 60, 1000
     for number in range(1, rounds + 1):
         assert publisher.fire_all([event] * size) == size
         while heard < number * size and (found := quick.receive(5)):
             heard += len(found.events)
     assert heard == rounds * size
-    assert _memory(bus_process.pid) < 150
+    assert _memory(pid) < 100
     count = 0
     while found := stopped.receive(0.1):
         count += len(found.events)
     assert 0 < count < rounds * size
-    with JournalReader(journal_path(opts["state_dir"])) as journal:
-        assert journal.last_seq() == rounds * size
-    for one in (stopped, quick, publisher):
-        one.close()
 
 
 def _memory(pid):
