@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -27,11 +28,15 @@ _INFO = {
 }
 _NUMBERS = {"size", "install_date_time_t"}
 _NONE = "(none)"
+_LOCKED = re.compile(r"already locked by \d+")
 _AVAILABLE = r"%{name}\t%{evr}\n"
 
 
 class Dnf:
     """dnf (4 or 5) and rpm."""
+
+    def __init__(self) -> None:
+        self._options: list[str] | None = None
 
     def installed(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
@@ -58,18 +63,24 @@ class Dnf:
         return _available("--upgrades", "--latest-limit=1")
 
     def install(self, targets: Sequence[Target]) -> None:
-        _changed("install", *map(_word, targets))
+        self._change("install", *map(_word, targets))
 
     def remove(self, names: Sequence[str], *, purge: bool) -> None:  # noqa: ARG002 - the same
-        _changed("remove", *names)
+        self._change("remove", *names)
 
     def upgrade(self, *, whole: bool) -> None:  # noqa: ARG002 - dnf has one way
-        _changed("upgrade")
+        self._change("upgrade")
 
     def refresh(self) -> dict[str, bool | None]:
-        _changed("--refresh", "makecache")
+        self._change("--refresh", "makecache")
         listed = _lines(_asked("dnf", "--quiet", "repolist"))
         return {line.split()[0]: True for line in listed[1:]}  # the first line is the heading
+
+    def _change(self, *words: str) -> None:
+        if self._options is None:
+            self._options = _lock_options()
+        argv = ("dnf", "--assumeyes", "--quiet", *self._options, *words)
+        change(*argv, reason=_reason, is_locked=_is_locked)
 
     def held(self) -> list[str]:
         raise ExecutionError(_NO_HOLDS)
@@ -135,14 +146,19 @@ def _asked(*argv: str) -> str:
     return outcome.stdout
 
 
-def _changed(*words: str) -> str:
-    """Waiting for another's lock is dnf's own: it does so until it is killed for being late."""
-    return change(
-        "dnf", "--assumeyes", "--quiet", *words, reason=_reason, is_locked=lambda _: False
-    )
+def _lock_options() -> list[str]:
+    """Return what keeps dnf 4 from waiting for a lock for ever; dnf 5 does not know it."""
+    return ["--setopt=exit_on_lock=1"] if _asked("dnf", "--version").startswith("4.") else []
+
+
+def _is_locked(text: str) -> bool:
+    return _LOCKED.search(text) is not None
 
 
 def _reason(outcome: Outcome) -> str:
+    locked = next(filter(_is_locked, outcome.stderr.splitlines()), "")
+    if locked:
+        return locked
     said = last_line(outcome.stderr) or last_line(outcome.stdout)
     return said.removeprefix("Error: ") or f"status {outcome.returncode}"
 

@@ -436,6 +436,8 @@ DNF = r"""
 cd "$(dirname "$0")" || exit 9
 echo "dnf $*" >> calls
 case "$*" in
+    --version) cat version ;;
+    *locked*) echo "metadata already locked by 7" >&2; echo "  State: Sleeping" >&2; exit 200 ;;
     *repolist*) printf 'repo id   repo name\nbase      Base\nupdates   Updates\n' ;;
     *--upgrades*) printf 'bash\t5.3-1\n\n' ;;
     *repoquery*broken*) echo "Error: Failed to download metadata" >&2; exit 1 ;;
@@ -458,6 +460,7 @@ def dnf(tmp_path, monkeypatch):
     for tool in ("cat", "dirname"):
         (tmp_path / tool).symlink_to(shutil.which(tool))
     (tmp_path / "installed").write_text("bash\t5.2-1\ngpg-pubkey\t1-1\n")
+    (tmp_path / "version").write_text("5.2.1\n")
     monkeypatch.setenv("PATH", str(tmp_path))
     module = execution("pkg")
     module.calls = lambda: (tmp_path / "calls").read_text().splitlines()
@@ -514,6 +517,15 @@ def test_dnf_failures(dnf):
         dnf.install("none")
     with pytest.raises(BusError, match=r"^dnf: Failed to download metadata"):
         dnf.latest_version("broken", refresh=False)
-    for function in (dnf.hold, dnf.unhold):
+    for ask in (dnf.list_holds, lambda: dnf.hold("bash"), lambda: dnf.unhold("bash")):
         with pytest.raises(BusError, match="dnf versionlock"):
-            function("bash")
+            ask()
+
+
+def test_dnf_lock(dnf, tmp_path, monkeypatch):
+    """Version 4 is told not to wait by itself; the error says who has the lock."""
+    (tmp_path / "version").write_text("4.14.0\n  Installed: dnf\n")
+    monkeypatch.setattr(_packages, "LOCK_SECONDS", 0)
+    with pytest.raises(BusError, match=r"gave up after 0 s: metadata already locked by 7$"):
+        dnf.install("locked")
+    assert dnf.calls()[-1] == "dnf --assumeyes --quiet --setopt=exit_on_lock=1 install locked"
