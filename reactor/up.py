@@ -225,7 +225,7 @@ def for_this_run(opts: Opts, rules: Sequence[str], file_roots: Sequence[str]) ->
     if file_roots:
         added = [_existing("--file-roots", path) for path in file_roots]
         roots = {name: list(paths) for name, paths in opts["file_roots"].items()}
-        roots["base"] = [*dict.fromkeys([*added, *roots.get("base", [])])]
+        roots["base"] = [*dict.fromkeys([*roots.get("base", []), *added])]
         return opts.with_(**changes, file_roots=roots)
     return opts.with_(**changes)
 

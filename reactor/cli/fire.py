@@ -5,7 +5,7 @@ It imports as little as it can, since scripts call it often (docs/explanation/pe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     "fire",
     cls=Command,
     example="reactor fire myco/deploy/done '{version: 1.2, ok: true}'\n"
-    "reactor fire myco/deploy/done version=1.2 ok=true",
+    "reactor fire myco/deploy/done version=1.2 ok=true\n"
+    "reactor fire --file event.json",
 )
-@click.argument("tag")
+@click.argument("tag", required=False)
 @click.argument("data", nargs=-1, type=click.UNPROCESSED)
 @with_node
 @click.option(
@@ -31,22 +32,59 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seconds to wait until the event is in the journal.",
 )
+@click.option(
+    "-f",
+    "--file",
+    type=click.File(encoding="utf-8"),
+    metavar="FILE",
+    help='A JSON file with {"tag": ..., "data": ...}; TAG and DATA go over what it says.',
+)
 @with_json
-@click.pass_obj
+@click.pass_context
 def command(
-    settings: Settings, tag: str, data: tuple[str, ...], node: str, timeout: float, as_json: bool
+    ctx: click.Context,
+    tag: str | None,
+    data: tuple[str, ...],
+    node: str,
+    timeout: float,
+    file: TextIO | None,
+    as_json: bool,
 ) -> None:
     """Fire an event and print its sequence number.
 
     DATA is a mapping in YAML or JSON, or key=value arguments, or both.
     """
-    seq = fire(settings.node(node), node, tag, read_data(data), timeout)
+    given = read_event(file) if file else {}
+    tag = tag if tag is not None else given.get("tag")
+    if tag is None:
+        raise click.UsageError("name a TAG, or a --file that has one", ctx)
+    settings = ctx.ensure_object(Settings)
+    values = {**given.get("data", {}), **read_data(data)}
+    seq = fire(settings.node(node), node, tag, values, timeout)
     if as_json:
         import json
 
         click.echo(json.dumps({"tag": tag, "seq": seq}))
     else:
         click.echo(seq)
+
+
+def read_event(file: TextIO) -> dict[str, Any]:
+    """Return the event in a JSON file: a mapping with ``tag`` and ``data``, or one of them.
+
+    Raises:
+        UsageError: it holds none.
+    """
+    import json
+
+    try:
+        event = json.load(file)
+    except ValueError as error:
+        raise click.UsageError(f"{file.name}: no JSON: {error}") from error
+    good = isinstance(event, dict) and event and event.keys() <= {"tag", "data"}
+    if not good or not isinstance(event.get("data", {}), dict):
+        raise click.UsageError(f'{file.name}: an event is {{"tag": "...", "data": {{...}}}}')
+    return event
 
 
 def read_data(args: tuple[str, ...]) -> dict[str, Any]:

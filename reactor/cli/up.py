@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 @click.command("up", cls=Command, example="reactor up --rules examples/reactors")
 @click.option("--id", "ident", help="The local minion's id; by default the host's name.")
 @click.option("--rules", multiple=True, metavar="PATH", help="Rules for this run, besides others.")
-@click.option("--file-roots", multiple=True, metavar="PATH", help="Where 'salt://' is, this run.")
+@click.option(
+    "--file-roots", multiple=True, metavar="PATH", help="One more folder of 'salt://', this run."
+)
 @click.option("--quiet", is_flag=True, help="Show no events.")
 @click.option("--log-level", type=click.Choice(LEVELS), help="Log to the terminal, from there on.")
 @click.pass_context

@@ -158,6 +158,37 @@ def test_fire(up):
     assert as_json["seq"] > seq
 
 
+def test_fire_a_file(up, tmp_path):
+    """Its tag and data; what stands on the command line goes over them."""
+    path = tmp_path / "event.json"
+    path.write_text('{"tag": "file/tag", "data": {"a": 1, "b": 2}}')
+    first = int(up.invoke("fire", "--file", str(path)).stdout)
+    up.invoke("fire", "-f", str(path), "other/tag", "b=3")
+    shown = up.invoke("events", "*/tag", "--since", str(first - 1), "--count", "2", "--json")
+    events = [json.loads(line) for line in shown.stdout.splitlines()]
+    assert [(event["tag"], event["payload"]) for event in events] == [
+        ("file/tag", {"a": 1, "b": 2}),
+        ("other/tag", {"a": 1, "b": 3}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "event.json: no JSON"),
+        ("[]", 'an event is {"tag": "...", "data": {...}}'),
+        ('{"tag": "t", "data": 5}', "an event is"),
+        ('{"data": {}}', "name a TAG"),
+    ],
+)
+def test_fire_refuses_a_file(up, tmp_path, text, words):
+    """One line with its name, and the status of a wrong use."""
+    (tmp_path / "event.json").write_text(text)
+    result = up.invoke("fire", "--file", str(tmp_path / "event.json"))
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
 def test_fire_on_the_minions_bus(up):
     """It stays there."""
     assert up.invoke("fire", "own/tag", "--node", "minion").exit_code == 0

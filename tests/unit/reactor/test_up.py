@@ -171,11 +171,11 @@ class TestThisRun:
         opts = up.for_this_run(master, [str(tmp_path / "r"), str(tmp_path / "r")], [])
         assert opts["rules"] == (str(place / "rules"), str(tmp_path / "r"))
 
-    def test_file_roots_come_first(self, place, tmp_path):
-        """What is given now is looked at before what is configured."""
+    def test_file_roots_come_last(self, place, tmp_path):
+        """One's own files count before those that come with an example."""
         master = prepare(place).master
         opts = up.for_this_run(master, [], [str(tmp_path)])
-        assert opts["file_roots"]["base"] == (str(tmp_path), str(place / "files"))
+        assert opts["file_roots"]["base"] == (str(place / "files"), str(tmp_path))
 
     def test_relative_to_where_it_was_typed(self, place, tmp_path, monkeypatch):
         """Not to the configuration directory."""
