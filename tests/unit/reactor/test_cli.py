@@ -88,7 +88,7 @@ class TestProgram:
             (["evnts"], "no such command: 'evnts'; did you mean 'events'? (see 'reactor --help')"),
             (["xyzzy"], "no such command: 'xyzzy'; see 'reactor --help'"),
             (["--nope"], "No such option"),
-            (["fire"], "Missing argument 'TAG' (see 'reactor fire --help')"),
+            (["fire"], "name a TAG, or a --file that has one (see 'reactor fire --help')"),
             (["fire", "t", "--nod"], "no such option: --nod; did you mean --node?"),
             (["init", "-x"], "no such option: -x; see 'reactor init --help'"),
             (["cmd", "*", "cmd.run", "-l"], "no such option: -l; if it is an argument, put '--'"),
