@@ -16,8 +16,11 @@ from bus.tags import check_tag, tagify
 
 RETURN_COMMAND = "_return"
 
+UNFINISHED = "unfinished"
+"""What a minion says of a return that it makes up for a job which an earlier process left."""
+
 _RESERVED = re.compile(
-    r"(?:reactor|salt/(?:auth|key|presence|run|wheel|netapi|reactors|job/[^/]*/(?:new|ret)))(?:/|\Z)"
+    r"(?:reactor|salt/(?:auth|key|presence|run|wheel|netapi|reactors|job/[^/]*/(?:new|ret|gone)))(?:/|\Z)"
 )
 _OWNED = re.compile(r"salt/(?:minion|beacon|job/[^/]*/prog)/([^/]*)(?:/|\Z)")
 
@@ -87,6 +90,7 @@ def shape_return(ident: str, job: Mapping[str, Any], packed: bytes) -> dict[str,
     """
     ret = _dict(packed)
     retcode = ret.get("retcode", 0)
+    made_up = {UNFINISHED: True} if ret.get(UNFINISHED) is True else {}
     return {
         "id": ident,
         "jid": job["jid"],
@@ -96,6 +100,7 @@ def shape_return(ident: str, job: Mapping[str, Any], packed: bytes) -> dict[str,
         "retcode": retcode if type(retcode) is int else 1,
         "success": ret.get("success") is True,
         "cmd": RETURN_COMMAND,
+        **made_up,
     }
 
 

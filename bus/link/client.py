@@ -137,8 +137,8 @@ class LinkClient:
             int(opts["spool_max_size"]),
             str(opts.get("spool_policy", REFUSE)),
         )
-        lineage = secrets.token_bytes(LINEAGE_BYTES)
-        self._outbox = Outbox(lineage, spool, self._max_event_size)
+        self._run = secrets.token_bytes(LINEAGE_BYTES)
+        self._outbox = Outbox(self._run, spool, self._max_event_size)
         limit = protocol.max_message(self._max_event_size)
         self._connection = Connection(context, keypair, limit)
         self._question: Question | None = None
@@ -383,7 +383,7 @@ class LinkClient:
         return self._connection.send(frame)
 
     def _hello(self, grains: dict[str, Any]) -> bytes:
-        frame = protocol.encode(Hello(self._id, protocol.VERSION, grains))
+        frame = protocol.encode(Hello(self._id, protocol.VERSION, grains, self._run))
         if len(frame) > protocol.MAX_HELLO_BYTES:
             raise TooLargeError(f"{len(frame)} bytes are more than {protocol.MAX_HELLO_BYTES}")
         return frame

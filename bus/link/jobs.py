@@ -141,6 +141,16 @@ class JobStore:
         shown = {name: data[name] for name in _SHOWN}
         self._returns.append((data["jid"], data["id"], wire.pack(shown)))
 
+    def has_returned(self, jid: str, ident: str) -> bool:
+        """Say whether a return of this minion is kept."""
+        if any(row[:2] == (jid, ident) for row in self._returns):
+            return True
+        with self._errors():
+            found = self._database.execute(
+                "SELECT 1 FROM returns WHERE jid = ? AND id = ?", (jid, ident)
+            ).fetchone()
+        return found is not None
+
     def flush(self) -> None:
         """Write the returns that were noted.
 

@@ -30,6 +30,7 @@ class Peer:
         state: what the key was when the peer was last told.
         grains: what the minion says of itself.
         heard: when it last sent something.
+        run: which process of the minion it is.
     """
 
     routing: bytes
@@ -38,6 +39,7 @@ class Peer:
     state: str
     grains: dict[str, Any]
     heard: float
+    run: bytes = b""
 
 
 class Peers:

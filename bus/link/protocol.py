@@ -73,11 +73,20 @@ def _need_keys(value: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """A minion says who it is; the key that proves it came with the connection."""
+    """A minion says who it is; the key that proves it came with the connection.
+
+    Attributes:
+        id: of the minion.
+        version: of this protocol.
+        grains: what it says of its host.
+        run: random, and another one for each process of the minion, so that the master knows
+            a new connection of the same process from a process that was started again.
+    """
 
     id: str
     version: str
     grains: dict[str, Any]
+    run: bytes = b""
 
     def __post_init__(self) -> None:
         try:
@@ -86,6 +95,8 @@ class Hello:
             raise WireError(str(error)) from error
         _need_text(self.version, 100)
         _need_keys(self.grains)
+        known = isinstance(self.run, bytes) and len(self.run) in (0, LINEAGE_BYTES)
+        _need(known, "a wrong run")
 
 
 class Item(NamedTuple):

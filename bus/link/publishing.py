@@ -26,6 +26,9 @@ _ANNOUNCED = ("jid", "tgt", "tgt_type", "fun", "arg", "minions", "missing", "use
 Send = Callable[[str, bytes], bool]
 """Sends a frame to a minion; False if it is not connected."""
 
+Note = Callable[[str, str, str], None]
+"""Told the job id, the function and the minion of what was sent."""
+
 Fire = Callable[[str, dict[str, Any]], None]
 
 
@@ -39,6 +42,7 @@ class Publishing:
         nodegroups: the option of this name.
         send: sends a frame to a minion.
         hold: keeps a frame for a minion that may be on its way back, if that is likely.
+        note: told of each job that a minion was sent.
         fire: fires an event on the master's bus.
         max_size: of a job's frame, in bytes.
     """
@@ -52,6 +56,7 @@ class Publishing:
         nodegroups: Nodegroups,
         send: Send,
         hold: Send,
+        note: Note,
         fire: Fire,
         max_size: int,
     ) -> None:
@@ -61,6 +66,7 @@ class Publishing:
         self._nodegroups = nodegroups
         self._send = send
         self._hold = hold
+        self._note = note
         self._fire = fire
         self._max_size = max_size
 
@@ -127,6 +133,8 @@ class Publishing:
             )
         self._store.put(job, key)
         missing = [ident for ident in job["minions"] if not self._send(ident, frame)]
+        for ident in set(job["minions"]).difference(missing):
+            self._note(job["jid"], job["fun"], ident)
         if key:
             # Nobody waits for the answer to a reaction's job, so it can wait for its minion.
             missing = [ident for ident in missing if not self._hold(ident, frame)]

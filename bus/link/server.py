@@ -34,6 +34,7 @@ from bus.link.filesync import FileTree
 from bus.link.firstcontact import Responder
 from bus.link.held import Held
 from bus.link.jobs import JobStore
+from bus.link.owing import Lost, Owing
 from bus.link.peers import Peer, Peers, is_routing_id
 from bus.link.presence import Presence
 from bus.link.protocol import (
@@ -60,6 +61,7 @@ from bus.rpc import Methods
 from bus.rpc import Server as RpcServer
 from bus.sockets import Socket
 from bus.sockets import context as default_context
+from bus.tags import tagify
 from bus.targets import Grains
 
 log = logging.getLogger(__name__)
@@ -68,6 +70,7 @@ KEYS_SECONDS = 0.1
 FILES_SECONDS = 1.0
 PRUNE_SECONDS = 60.0
 PROBE_SECONDS = 1.0
+OWING_SECONDS = 1.0
 DRAIN_SECONDS = 2.0
 
 SEND_QUEUE = 2_000
@@ -173,6 +176,7 @@ class LinkServer:
         self._dues: dict[str, float] = {}
         self._presence = Presence() if opts.get("presence_events") else None
         self._held = Held(clock())
+        self._owing = Owing()
         self._keys = KeyStore(opts["pki_dir"])
         self._keys.refresh()
         self._keys_version = self._keys.version
@@ -261,6 +265,7 @@ class LinkServer:
             nodegroups=self._opts.get("nodegroups") or {},
             send=self._send_to_minion,
             hold=self._hold,
+            note=self._note_sent,
             fire=self._fire,
             max_size=self._max_message - protocol.OVERHEAD,
         )
@@ -326,6 +331,8 @@ class LinkServer:
         if self._due("prune", PRUNE_SECONDS):
             self._prune()
         self._tell_presence()
+        if self._due("owing", OWING_SECONDS):
+            self._look_at_owing()
         for ident, count in self._held.expire(self._clock()).items():
             log.warning("%d jobs did not reach %s, which did not come back", count, ident)
 
@@ -458,6 +465,22 @@ class LinkServer:
             peer is not None and self._is_accepted(peer) and self._send_frame(peer.routing, frame)
         )
 
+    def _note_sent(self, jid: str, fun: str, ident: str) -> None:
+        peer = self._peers.minion(ident)
+        self._owing.sent(jid, fun, ident, peer.run if peer else b"")
+
+    def _look_at_owing(self) -> None:
+        """Find out who is gone of those that owe a return, and say whose will not come."""
+        if not len(self._owing):
+            return
+        self._probe(self._owing.minions)
+        self._tell_gone(self._owing.look(set(self._peers.connected()), self._clock()))
+
+    def _tell_gone(self, lost: list[Lost]) -> None:
+        for one in lost:
+            log.warning("job %s (%s) on %s: %s", one.jid, one.fun, one.id, one.reason)
+            self._fire(tagify([one.jid, "gone", one.id], "job"), one._asdict())
+
     def _tell_all(self, message: protocol.Down) -> None:
         frame = protocol.encode(message)
         for ident in self._peers.connected():
@@ -471,7 +494,7 @@ class LinkServer:
         except BusError as error:
             self._complaints.add("keys_not_kept", str(error))
             return
-        peer = Peer(routing, hello.id, key, state, hello.grains, self._clock())
+        peer = Peer(routing, hello.id, key, state, hello.grains, self._clock(), hello.run)
         older = self._peers.get(routing)
         if older is not None:
             self._peers.forget(older)
@@ -496,6 +519,7 @@ class LinkServer:
         if peer.state == ACCEPTED:
             self._grains[peer.id] = peer.grains
             self._minions = None
+            self._tell_gone(self._owing.greeted(peer.id, peer.run))
             self._send(peer.routing, Welcome(protocol.VERSION, self._max_event_size))
             self._send_held(peer.id)
         else:
@@ -554,20 +578,23 @@ class LinkServer:
         return self._minions
 
     def _connected(self) -> list[str]:
-        self._probe()
+        self._probe_all()
         return self._peers.connected()
 
     def _known_grains(self) -> dict[str, Any]:
         return {ident: dict(grains) for ident, grains in self._accepted_minions().items() if grains}
 
-    def _probe(self) -> None:
+    def _probe_all(self) -> None:
+        if self._due("probe", PROBE_SECONDS):
+            self._probe(self._peers.connected())
+
+    def _probe(self, idents: list[str]) -> None:
         """Find out which connections are gone: ZeroMQ says so when something is sent."""
-        if not self._due("probe", PROBE_SECONDS):
-            return
         frame = protocol.encode(Pong())
         limit = self._clock() - PROBE_SECONDS
-        for peer in self._peers:
-            if peer.state == ACCEPTED and peer.heard < limit:
+        for ident in idents:
+            peer = self._peers.minion(ident)
+            if peer is not None and peer.heard < limit:
                 self._send_frame(peer.routing, frame)
 
     # -- what minions bring ---------------------------------------------------------------
@@ -594,7 +621,10 @@ class LinkServer:
         job = self._jobs.sent_to(item.name, ident)
         if job is None:
             raise DataError(f"a return for job {item.name[:40]!r}, which was not sent to {ident!r}")
+        self._owing.returned(item.name, ident)
         data = admission.shape_return(ident, job, item.data)
+        if data.get(admission.UNFINISHED) and self._jobs.has_returned(item.name, ident):
+            raise DataError(f"job {item.name} has a return of {ident!r} already")
         self._jobs.returned(data)
         return admission.return_wire(data, self._packer.pack)
 
@@ -635,13 +665,14 @@ class LinkServer:
 
     def status(self) -> dict[str, Any]:
         """Return who is there and the counters."""
-        self._probe()
+        self._probe_all()
         return {
             "port": self.port,
             "connected": len(self._peers),
             "keys": {folder: len(ids) for folder, ids in self._keys.list().items()},
             "unanswered": self._publisher.pending,
             "held": self._streams.held,
+            "owing": len(self._owing),
             "counters": dict(self._complaints.counters),
         }
 

@@ -18,9 +18,11 @@ import zmq
 
 import bus
 from bus import wire
+from bus.complaints import Complaints
 from bus.errors import BusError, NotRunningError, RemoteError, WireError
 from bus.minion import forward
-from bus.minion.jobs import Job, Result, SeenJobs, job_return
+from bus.minion.accepted import AcceptedJobs
+from bus.minion.jobs import Job, Result, SeenJobs, job_return, unfinished_return
 from bus.minion.load import synced_dir
 from bus.minion.members import Limits
 from bus.minion.nursery import Nursery
@@ -96,6 +98,8 @@ class Minion:
         self._held: list[tuple[str, dict[str, Any], OnSent]] = []
         self._grains: dict[str, Any] | None = None
         self._seen = SeenJobs()
+        self._accepted: AcceptedJobs | None = None
+        self._complaints = Complaints(clock)
         self._sync = Sync(self._request, _synced_dirs(opts), self._on_synced)
         self._start_fired = False
         self._has_master = opts.get("master_type") != "disable"
@@ -145,6 +149,8 @@ class Minion:
         """Open the link once the grains are known, or have kept it waiting for too long."""
         if self._grains is None and self._clock() < due:
             return
+        self._accepted = self._parts.accepted(self._opts)
+        stack.callback(self._accepted.close)
         hooks = LinkHooks(self._on_job, self._on_link_state, self._on_files_changed)
         self._link = self._parts.link(self._opts, hooks, lambda: self._grains or {})
         stack.callback(self._link.close)
@@ -155,6 +161,14 @@ class Minion:
         held, self._held = self._held, []
         for tag, data, on_done in held:
             self._send(tag, data, on_done)
+        self._fail_unfinished(self._accepted)
+
+    def _fail_unfinished(self, accepted: AcceptedJobs) -> None:
+        """Return as failed what an earlier process was killed over."""
+        for job in accepted.unfinished:
+            log.warning("job %s (%s) was not finished: the minion was killed", job.jid, job.fun)
+            self._seen.add(job.jid)
+            self._send_return(unfinished_return(job))
 
     def _drain(self) -> None:
         deadline = self._clock() + DRAIN_SECONDS
@@ -197,7 +211,17 @@ class Minion:
             return
         log.info("job %s: %s for %s", job.jid, job.fun, job.user or "nobody named")
         if not self._answer_itself(job):
+            self._accept(job)
             self._pool.submit(job, partial(self._on_job_done, job))
+
+    def _accept(self, job: Job) -> None:
+        """Note a job before it runs, so that a process after this one knows of it."""
+        if self._accepted:
+            try:
+                self._accepted.add(job)
+            except BusError as error:
+                # The job itself can be done, and its return is worth more than the note.
+                self._complaints.add("jobs_not_noted", str(error))
 
     def _answer_itself(self, job: Job) -> bool:
         """Answer what is asked of jobs: it must not wait until one of them leaves a worker."""
@@ -208,8 +232,19 @@ class Minion:
         return True
 
     def _on_job_done(self, job: Job, result: Result) -> None:
+        self._send_return(job_return(job, result))
+
+    def _send_return(self, ret: dict[str, Any]) -> None:
         if self._link:
-            self._link.send_return(job_return(job, result))
+            self._link.send_return(ret, partial(self._on_return_sent, str(ret["jid"])))
+
+    def _on_return_sent(self, jid: str, _ok: bool, _text: str) -> None:
+        """Forget a job once its return is safe; or lost, since it would be lost again."""
+        if self._accepted:
+            try:
+                self._accepted.remove(jid)
+            except BusError as error:
+                self._complaints.add("jobs_not_noted", str(error))
 
     def _on_progress(self, job: Job, number: int, step: Any) -> None:
         minion_id = str(self._opts["id"])
@@ -321,6 +356,7 @@ class Minion:
             **self._pool.status(),
             "bus": self._sockets.status() if self._sockets else {},
             "sync": self._sync.status(),
+            "complaints": dict(self._complaints.counters),
         }
 
     def _link_state(self) -> str:

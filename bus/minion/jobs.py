@@ -115,6 +115,15 @@ class Result:
         return {"return": self.value, "retcode": self.retcode, "success": self.success}
 
 
+def unfinished_return(job: Job) -> dict[str, Any]:
+    """Return what the master is sent for a job that an earlier process left unfinished.
+
+    It says of itself what it is, so that it never takes the place of a return that was made.
+    """
+    result = Result.failed(f"{job.fun} did not end: the minion was killed while it ran")
+    return {"jid": job.jid, "fun": job.fun, "unfinished": True, **result.as_message()}
+
+
 def job_return(job: Job, result: Result) -> dict[str, Any]:
     """Return what the master is sent when a job is over."""
     return {"jid": job.jid, "fun": job.fun, "fun_args": list(job.arg), **result.as_message()}

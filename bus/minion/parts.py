@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import zmq
@@ -16,7 +17,8 @@ from bus.broker.server import EventHook, EventSockets
 from bus.config.directories import private_dir
 from bus.keys import Keypair
 from bus.link.client import LinkClient
-from bus.minion import worker
+from bus.minion import accepted, worker
+from bus.minion.accepted import AcceptedJobs
 from bus.minion.load import load
 from bus.minion.nursery import Entry
 from bus.rpc import Methods
@@ -53,8 +55,8 @@ class Link(Protocol):
     def send_event(self, tag: str, data: dict[str, Any], on_done: OnSent) -> None:
         """Send an event up; ``on_done`` is told whether the master has it, or why not."""
 
-    def send_return(self, ret: dict[str, Any]) -> None:
-        """Send a job's return up."""
+    def send_return(self, ret: dict[str, Any], on_done: OnSent | None = None) -> None:
+        """Send a job's return up; ``on_done`` is told once it is safe, or lost and why."""
 
     def request(self, params: dict[str, Any], on_reply: OnReply) -> None:
         """Ask the master; ``on_reply`` gets the answer, or None and what went wrong."""
@@ -110,6 +112,9 @@ class Parts(Protocol):
     def sockets(self, opts: Mapping[str, Any], methods: Methods, on_event: EventHook) -> Sockets:
         """Open the minion's bus."""
 
+    def accepted(self, opts: Mapping[str, Any]) -> AcceptedJobs:
+        """Open the file of the jobs that were accepted and are not finished."""
+
     def link(self, opts: Mapping[str, Any], hooks: LinkHooks, grains: Grains) -> Link:
         """Open the connection to the master."""
 
@@ -144,6 +149,14 @@ class RealParts:
             limits=Limits.of(opts),
             context=context(),
         )
+
+    def accepted(self, opts: Mapping[str, Any]) -> AcceptedJobs:
+        """Open the file of the jobs that were accepted and are not finished.
+
+        Raises:
+            JournalError: it cannot be opened.
+        """
+        return AcceptedJobs(Path(opts["state_dir"]) / accepted.FILE)
 
     def link(self, opts: Mapping[str, Any], hooks: LinkHooks, grains: Grains) -> Link:
         """Open the connection to the master.
