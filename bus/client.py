@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from bus import cliargs, endpoints, loader, rpc, wire
+from bus import cliargs, endpoints, loader, rpc
 from bus.config import client_config, minion_config
-from bus.errors import ArgumentsError, NotRunningError, TargetError, WireError
+from bus.errors import ArgumentsError, NotRunningError, TargetError
 from bus.event import SaltEvent
 from bus.jid import JidMaker
 from bus.listener import Listener
+from bus.returns import Answer, Batch, Following
 from bus.running import Outcome, current_user, run_function
 
 __all__ = ["Caller", "LocalClient", "RunnerClient", "WheelClient"]
 
-Returns = Iterator[dict[str, dict[str, Any]]]
+Target = str | Sequence[str]
+"""A target as `bus.targets` reads it, or a list of ids."""
 
 CALL_TIMEOUT = 10.0
 """Seconds for the master to answer."""
@@ -81,7 +82,7 @@ class LocalClient:
 
     def cmd(
         self,
-        tgt: str | Sequence[str],
+        tgt: Target,
         fun: str,
         arg: Sequence[Any] = (),
         timeout: float | None = None,
@@ -104,24 +105,22 @@ class LocalClient:
             jid: accepted as in Salt; the master makes the job id.
             full_return: give ``{"ret", "retcode", "jid"}`` instead of the return value.
             kwarg: its keyword arguments.
-            kwargs: accepted as in Salt.
+            kwargs: ``job_timeout`` and ``user`` as in `run_job`; others are accepted as in Salt.
 
         Returns:
             What each minion that answered returned.
 
         Raises:
-            NotRunningError: no master answers.
+            NotRunningError: no master answers, or it went away meanwhile; then the text names
+                the job.
         """
-        del jid, kwargs
-        answers: dict[str, Any] = {}
-        for answer in self._run_iter(tgt, fun, arg, timeout, tgt_type, ret, kwarg):
-            for minion, data in answer.items():
-                answers[minion] = _full(data) if full_return else data.get("return")
-        return answers
+        del jid
+        answers = self.follow(tgt, fun, arg, timeout, tgt_type, ret, kwarg, **kwargs)
+        return _collected(answers, full_return=full_return)
 
     def cmd_async(
         self,
-        tgt: str | Sequence[str],
+        tgt: Target,
         fun: str,
         arg: Sequence[Any] = (),
         tgt_type: str = "glob",
@@ -131,13 +130,13 @@ class LocalClient:
         **kwargs: Any,
     ) -> str:
         """Send a job and return its id without waiting; 0 minions give an empty text."""
-        del jid, kwargs
-        pub = self.run_job(tgt, fun, arg, tgt_type, ret, kwarg=kwarg)
+        del jid
+        pub = self.run_job(tgt, fun, arg, tgt_type, ret, kwarg=kwarg, **kwargs)
         return str(pub["jid"]) if pub["minions"] else ""
 
     def cmd_iter(
         self,
-        tgt: str | Sequence[str],
+        tgt: Target,
         fun: str,
         arg: Sequence[Any] = (),
         timeout: float | None = None,
@@ -147,13 +146,66 @@ class LocalClient:
         **kwargs: Any,
     ) -> Iterator[dict[str, dict[str, Any]]]:
         """Yield ``{minion: {"ret", "retcode", "jid"}}`` as each return comes."""
-        del kwargs
-        for answer in self._run_iter(tgt, fun, arg, timeout, tgt_type, ret, kwarg):
-            yield {minion: _full(data) for minion, data in answer.items()}
+        for answer in self.follow(tgt, fun, arg, timeout, tgt_type, ret, kwarg, **kwargs):
+            yield _full_answer(answer)
+
+    def cmd_iter_no_block(
+        self,
+        tgt: Target,
+        fun: str,
+        arg: Sequence[Any] = (),
+        timeout: float | None = None,
+        tgt_type: str = "glob",
+        ret: str = "",
+        kwarg: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[dict[str, dict[str, Any]] | None]:
+        """`cmd_iter` that yields None whenever nothing is there, instead of waiting."""
+        answers = self.follow(tgt, fun, arg, timeout, tgt_type, ret, kwarg, **kwargs)
+        while not answers.over:
+            answer = answers.step(0.0)
+            yield None if answer is None else _full_answer(answer)
+
+    def cmd_cli(
+        self,
+        tgt: Target,
+        fun: str,
+        arg: Sequence[Any] = (),
+        timeout: float | None = None,
+        tgt_type: str = "glob",
+        ret: str = "",
+        verbose: bool = False,
+        kwarg: Mapping[str, Any] | None = None,
+        progress: bool = False,
+        **kwargs: Any,
+    ) -> Iterator[dict[str, dict[str, Any]]]:
+        """`cmd_iter`, and at the end each minion that did not answer, as `get_cli_returns`."""
+        del verbose, progress
+        answers = self.follow(tgt, fun, arg, timeout, tgt_type, ret, kwarg, **kwargs)
+        yield from _with_silent(answers)
+
+    def cmd_full_return(
+        self,
+        tgt: Target,
+        fun: str,
+        arg: Sequence[Any] = (),
+        timeout: float | None = None,
+        tgt_type: str = "glob",
+        ret: str = "",
+        verbose: bool = False,
+        kwarg: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, dict[str, Any]]:
+        """Run a function and return ``{minion: {"ret", "retcode", "jid"}}``.
+
+        A minion that did not answer is in it too, as in `get_cli_returns`.
+        """
+        answers = self.cmd_cli(tgt, fun, arg, timeout, tgt_type, ret, verbose, kwarg, **kwargs)
+        return {minion: data for answer in answers for minion, data in answer.items()}
 
     def cmd_batch(
         self,
-        tgt: str | Sequence[str],
+        tgt: Target,
         fun: str,
         arg: Sequence[Any] = (),
         tgt_type: str = "glob",
@@ -164,32 +216,94 @@ class LocalClient:
     ) -> Iterator[dict[str, Any]]:
         """Run a function on some minions at a time; yield ``{minion: return}``.
 
-        ``batch`` says how many at a time: a number, or a share such as ``"10%"``.
+        As one returns, the next begins.
+
+        Args:
+            tgt: which minions.
+            fun: the function's name.
+            arg: its positional arguments.
+            tgt_type: how ``tgt`` is read.
+            ret: accepted as in Salt.
+            kwarg: its keyword arguments.
+            batch: how many at a time: a number, or a share such as ``"10%"``.
+            kwargs: ``timeout``; ``failhard``: begin no more once one has failed; ``raw``: yield
+                the data of the whole return; and those of `run_job`.
 
         Raises:
+            NotRunningError: no master answers.
             TargetError: ``batch`` is neither.
         """
-        timeout = kwargs.get("timeout")
-        minions = self.match(tgt, tgt_type)
-        size = batch_size(batch, len(minions))
-        for start in range(0, len(minions), size):
-            group = minions[start : start + size]
-            answers = self._run_iter(group, fun, arg, timeout, "list", ret, kwarg)
-            for answer in answers:
-                yield {minion: data.get("return") for minion, data in answer.items()}
+        raw = bool(kwargs.pop("raw", False))
+        answers = self.follow_batch(
+            tgt, fun, arg, tgt_type=tgt_type, ret=ret, kwarg=kwarg, batch=batch, **kwargs
+        )
+        for answer in answers:
+            yield answer if raw else {one: data.get("return") for one, data in answer.items()}
 
-    def match(self, tgt: str | Sequence[str], tgt_type: str = "glob") -> list[str]:
+    def cmd_subset(
+        self,
+        tgt: Target,
+        fun: str,
+        arg: Sequence[Any] = (),
+        tgt_type: str = "glob",
+        ret: str = "",
+        kwarg: Mapping[str, Any] | None = None,
+        sub: int = 3,
+        cli: bool = False,
+        progress: bool = False,
+        full_return: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Run a function on some of the minions, chosen at random among the connected ones.
+
+        Args:
+            tgt: which minions there are to choose from.
+            fun: the function's name.
+            arg: its positional arguments.
+            tgt_type: how ``tgt`` is read.
+            ret: accepted as in Salt.
+            kwarg: its keyword arguments.
+            sub: how many at most; ``subset`` is Salt's newer name of it.
+            cli: return the iterator of `cmd_cli` instead.
+            progress: accepted as in Salt.
+            full_return: as in `cmd`.
+            kwargs: those of `cmd`.
+        """
+        del progress
+        chosen = self.choose(tgt, int(kwargs.pop("subset", sub)), tgt_type)
+        if cli:
+            return self.cmd_cli(chosen, fun, arg, tgt_type="list", ret=ret, kwarg=kwarg, **kwargs)
+        return self.cmd(
+            chosen, fun, arg, tgt_type="list", ret=ret, kwarg=kwarg, full_return=full_return,
+            **kwargs,
+        )  # fmt: skip
+
+    def choose(self, tgt: Target, count: int, tgt_type: str = "glob") -> list[str]:
+        """Return some of the connected minions that a target means, chosen at random, sorted.
+
+        Raises:
+            NotRunningError: no master answers.
+            TargetError: the target cannot be read, or the count is below 1.
+        """
+        if count < 1:
+            raise TargetError(f"a subset of {count} minions: give a number from 1 upward")
+        connected = set(self._call("minions.connected", {}))
+        there = [minion for minion in self.match(tgt, tgt_type) if minion in connected]
+        return sorted(random.sample(there, min(count, len(there))))
+
+    def match(self, tgt: Target, tgt_type: str = "glob") -> list[str]:
         """Return the ids of the accepted minions that a target means, sorted.
 
         Raises:
             NotRunningError: no master answers.
             TargetError: the target cannot be read.
         """
-        return sorted(self._call("minions.match", {"tgt": tgt, "tgt_type": tgt_type}))
+        params = {"tgt": _portable(tgt), "tgt_type": tgt_type}
+        return sorted(self._call("minions.match", params))
 
     def run_job(
         self,
-        tgt: str | Sequence[str],
+        tgt: Target,
         fun: str,
         arg: Sequence[Any] = (),
         tgt_type: str = "glob",
@@ -199,6 +313,17 @@ class LocalClient:
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Send a job without waiting.
+
+        Args:
+            tgt: which minions.
+            fun: the function's name.
+            arg: its positional arguments.
+            tgt_type: how ``tgt`` is read.
+            ret: accepted as in Salt.
+            timeout: accepted as in Salt.
+            kwarg: its keyword arguments.
+            kwargs: ``job_timeout``: seconds after which the minion ends the job; ``user``: who
+                asks.
 
         Returns:
             ``jid``, ``minions`` (those it was meant for) and ``missing`` (of these, those that
@@ -210,7 +335,7 @@ class LocalClient:
         """
         del timeout
         params = {
-            "tgt": tgt if isinstance(tgt, str) else list(tgt),
+            "tgt": _portable(tgt),
             "tgt_type": tgt_type,
             "fun": fun,
             "arg": cliargs.condense(list(arg), dict(kwarg or {})),
@@ -222,36 +347,133 @@ class LocalClient:
         answer: dict[str, Any] = self._call("jobs.publish", params)
         return answer
 
-    def get_returns_iter(self, pub: Mapping[str, Any], timeout: float | None = None) -> Returns:
-        """Yield ``{minion: return data}`` for a job sent by `run_job` while `listening`.
+    # -- returns --------------------------------------------------------------------------
+
+    def follow(
+        self,
+        tgt: Target,
+        fun: str,
+        arg: Sequence[Any] = (),
+        timeout: float | None = None,
+        tgt_type: str = "glob",
+        ret: str = "",
+        kwarg: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Following:
+        """Send a job and return its returns as they come; arguments as in `cmd`.
+
+        The iterator yields ``{minion: return data}``, and says in ``silent`` who did not answer
+        and why.
+        """
+        self.listen()
+        pub = self.run_job(tgt, fun, arg, tgt_type, ret, kwarg=kwarg, **kwargs)
+        return self.get_returns_iter(pub, timeout)
+
+    def follow_batch(
+        self,
+        tgt: Target,
+        fun: str,
+        arg: Sequence[Any] = (),
+        timeout: float | None = None,
+        tgt_type: str = "glob",
+        ret: str = "",
+        kwarg: Mapping[str, Any] | None = None,
+        batch: str | int = "10%",
+        failhard: bool = False,
+        **kwargs: Any,
+    ) -> Batch:
+        """`follow` for some minions at a time: arguments as in `cmd_batch`."""
+        minions = self.match(tgt, tgt_type)
+        self.listen()
+
+        def send(group: list[str]) -> dict[str, Any]:
+            return self.run_job(group, fun, arg, "list", ret, kwarg=kwarg, **kwargs)
+
+        return Batch(
+            self, self._wait(timeout), _gather_seconds,
+            minions=minions, size=batch_size(batch, len(minions)), send=send, failhard=failhard,
+        )  # fmt: skip
+
+    def get_returns_iter(self, pub: Mapping[str, Any], timeout: float | None = None) -> Following:
+        """Yield ``{minion: return data}`` for a job sent by `run_job` after `listen`.
 
         It ends when all that are connected have answered. When nothing has come for
-        ``timeout`` seconds, minions that still run the job are waited for, others not.
+        ``timeout`` seconds, minions that still run the job are waited for, others not; nor is
+        one whose process is gone.
         """
-        wait = float(self.opts["timeout"]) if timeout is None else float(timeout)
-        jid, expected = str(pub["jid"]), set(pub["minions"]) - set(pub.get("missing", ()))
-        listener = self._listening()
-        while expected:
-            data = self._next_return(listener, jid, wait)
-            if data and data.get("id") in expected:
-                expected.discard(data["id"])
-                yield {data["id"]: data}
-            elif data is None:
-                running = self._still_running(jid, expected)
-                # A job may have ended while its minion was asked, or its return may have been
-                # lost on the way here: the master has it.
-                for minion, late in self._returned(jid, expected - running):
-                    yield {minion: late}
-                expected &= running
+        self.listen()
+        return Following(self, self._wait(timeout), _gather_seconds).add(pub)
+
+    def resume(
+        self, jid: str, minions: Iterable[str] = (), timeout: float | None = None
+    ) -> Following:
+        """Return the returns of a job that was sent before, those that came already first.
+
+        Raises:
+            NotRunningError: no master answers.
+            ArgumentsError: the master knows no such job.
+        """
+        self.listen()
+        following = Following(self, self._wait(timeout), _gather_seconds)
+        return following.resume(jid, [minions] if isinstance(minions, str) else minions)
+
+    def get_cli_returns(
+        self,
+        jid: str,
+        minions: Iterable[str] = (),
+        timeout: float | None = None,
+        tgt: Target = "*",
+        tgt_type: str = "glob",
+        verbose: bool = False,
+        show_jid: bool = False,
+        **kwargs: Any,
+    ) -> Iterator[dict[str, dict[str, Any]]]:
+        """Yield ``{minion: {"ret", "retcode", "jid"}}`` for a job that was sent.
+
+        Those that did not answer come last, with ``"out": "no_return"`` and why in ``ret``.
+        """
+        del tgt, tgt_type, verbose, show_jid, kwargs
+        yield from _with_silent(self.resume(jid, minions, timeout))
+
+    def get_full_returns(
+        self, jid: str, minions: Iterable[str] = (), timeout: float | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """Wait for a job that was sent; return ``{minion: {"ret", "retcode", "jid"}}``."""
+        return _collected(self.resume(jid, minions, timeout), full_return=True)
+
+    def get_returns(
+        self, jid: str, minions: Iterable[str] = (), timeout: float | None = None
+    ) -> dict[str, Any]:
+        """Wait for a job that was sent; return ``{minion: return}``."""
+        return _collected(self.resume(jid, minions, timeout), full_return=False)
 
     def get_cache_returns(self, jid: str) -> dict[str, dict[str, Any]]:
         """Return what has come back for a job so far: ``{minion: {"ret": ...}}``."""
         found: dict[str, Any] = self._call("jobs.lookup", {"jid": jid})
         return {minion: {"ret": value} for minion, value in found.items()}
 
+    def job(self, jid: str) -> dict[str, Any]:
+        """Return what the master has of a job, with its ``returns``; empty if it has none."""
+        found: dict[str, Any] = self._call("jobs.get", {"jid": jid})
+        return found
+
+    # -- the connection -------------------------------------------------------------------
+
     def listen(self) -> None:
         """Begin to hear job returns; to be called before `run_job` if returns are wanted."""
-        self._listening()
+        self.hearing()
+
+    def hearing(self) -> Listener:
+        """Return what hears the events of jobs; it is connected on first use."""
+        if self._listener is None or self._pid != os.getpid():
+            listener = Listener(endpoints.master_fires(self.opts), "salt/job/")
+            try:
+                listener.wait_ready(2.0)
+            except NotRunningError:
+                listener.close()
+                raise
+            self._listener, self._pid = listener, os.getpid()
+        return self._listener
 
     def close(self) -> None:
         """Stop hearing job returns and let go of the connection to the master."""
@@ -271,70 +493,43 @@ class LocalClient:
     ) -> None:
         self.close()
 
-    def _run_iter(
-        self,
-        tgt: str | Sequence[str],
-        fun: str,
-        arg: Sequence[Any],
-        timeout: float | None,
-        tgt_type: str,
-        ret: str,
-        kwarg: Mapping[str, Any] | None,
-    ) -> Returns:
-        self.listen()
-        pub = self.run_job(tgt, fun, arg, tgt_type, ret, kwarg=kwarg)
-        yield from self.get_returns_iter(pub, timeout)
-
     def _call(self, method: str, params: Mapping[str, Any]) -> Any:
         return self._link.call(method, params, timeout=CALL_TIMEOUT)
 
-    def _listening(self) -> Listener:
-        if self._listener is None or self._pid != os.getpid():
-            listener = Listener(endpoints.master_fires(self.opts), "salt/job/")
-            try:
-                listener.wait_ready(2.0)
-            except NotRunningError:
-                listener.close()
-                raise
-            self._listener, self._pid = listener, os.getpid()
-        return self._listener
+    def _wait(self, timeout: float | None) -> float:
+        return float(self.opts["timeout"]) if timeout is None else float(timeout)
 
-    def _next_return(self, listener: Listener, jid: str, timeout: float) -> dict[str, Any] | None:
-        deadline = time.monotonic() + timeout
-        prefix = f"salt/job/{jid}/ret/".encode()
-        while (left := deadline - time.monotonic()) > 0:
-            heard = listener.receive(left)
-            for event in heard.events if heard else ():
-                if event.startswith(prefix):
-                    with contextlib.suppress(WireError):
-                        return wire.unpack_event(event)[1]
-        return None
 
-    def _returned(self, jid: str, minions: set[str]) -> list[tuple[str, dict[str, Any]]]:
-        """Return what the master has of these minions for a job, as their returns have it."""
-        if not minions:
-            return []
-        job = self._call("jobs.get", {"jid": jid})
-        common = {"jid": jid, "fun": job.get("fun", ""), "fun_args": job.get("arg", [])}
-        returns = job.get("returns", {})
-        found = sorted(minions & returns.keys())
-        return [(minion, {"id": minion, **common, **returns[minion]}) for minion in found]
+def _gather_seconds() -> float:
+    return GATHER_TIMEOUT
 
-    def _still_running(self, jid: str, minions: set[str]) -> set[str]:
-        """Ask minions whether they still run a job; those that do not answer do not."""
-        with LocalClient(mopts=self.opts) as other:
-            other.listen()
-            pub = other.run_job(sorted(minions), "saltutil.find_job", [jid], "list")
-            asked = set(pub["minions"]) - set(pub["missing"])
-            running = set()
-            deadline = time.monotonic() + GATHER_TIMEOUT
-            while asked and time.monotonic() < deadline:
-                left = max(0.0, deadline - time.monotonic())
-                data = other._next_return(other._listening(), str(pub["jid"]), left)
-                if data:
-                    asked.discard(data["id"])
-                    running |= {data["id"]} if data.get("return") else set()
-            return running
+
+def _portable(tgt: Target) -> str | list[str]:
+    return tgt if isinstance(tgt, str) else list(tgt)
+
+
+def _collected(answers: Iterable[Answer], *, full_return: bool) -> dict[str, Any]:
+    return {
+        minion: _full(data) if full_return else data.get("return")
+        for answer in answers
+        for minion, data in answer.items()
+    }
+
+
+def _full_answer(answer: Answer) -> Answer:
+    return {minion: _full(data) for minion, data in answer.items()}
+
+
+def _with_silent(answers: Following) -> Iterator[Answer]:
+    """Yield the full returns, then those that did not answer in the same form."""
+    for answer in answers:
+        yield _full_answer(answer)
+    for minion, reason in sorted(answers.silent.items()):
+        yield {minion: _silent(reason, answers.jids[-1])}
+
+
+def _silent(reason: str, jid: str) -> dict[str, Any]:
+    return {"ret": f"no return: the minion {reason}", "out": "no_return", "retcode": 1, "jid": jid}
 
 
 def _full(data: Mapping[str, Any]) -> dict[str, Any]:

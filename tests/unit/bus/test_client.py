@@ -38,6 +38,7 @@ class Master:
     def __init__(self, opts):
         self.jobs = []
         self.returns = {}
+        self.retcodes = {}
         self.minions = ["a", "b", "c"]
         self.missing = []
         self.lost = set()
@@ -51,6 +52,7 @@ class Master:
         methods = {
             "jobs.publish": self.publish,
             "jobs.get": self.get,
+            "minions.connected": lambda _: [m for m in self.minions if m not in self.missing],
             "jobs.lookup": lambda params: {
                 minion: ret["return"] for minion, ret in self.returns[params["jid"]].items()
             },
@@ -78,15 +80,25 @@ class Master:
         return {"jid": jid, "minions": minions, "missing": missing}
 
     def give(self, jid, fun, minion, value):
-        ret = {"return": value, "retcode": 0, "success": True}
+        retcode = self.retcodes.get(minion, 0)
+        ret = {"return": value, "retcode": retcode, "success": not retcode}
         self.returns[jid][minion] = ret
         if fun not in self.lost:
             data = {"id": minion, "jid": jid, "fun": fun, **ret}
             self.bus.publish(f"salt/job/{jid}/ret/{minion}", data)
 
     def get(self, params):
-        job = self.jobs[int(params["jid"]) - FIRST]
-        return {"fun": job["fun"], "arg": job["arg"], "returns": self.returns[params["jid"]]}
+        number = int(params["jid"]) - FIRST
+        if not 0 <= number < len(self.jobs):
+            return {}
+        job = self.jobs[number]
+        return {
+            "fun": job["fun"],
+            "arg": job["arg"],
+            "minions": self.match(job["tgt"]),
+            "missing": self.missing,
+            "returns": self.returns[params["jid"]],
+        }
 
 
 @pytest.fixture
@@ -142,6 +154,89 @@ class TestLocalClient:
         assert answers == [{"a": True}, {"b": True}, {"c": True}]
         assert [job["tgt"] for job in master.jobs] == [["a", "b"], ["c"]]
 
+    def test_cmd_batch_is_a_sliding_window(self, client, master):
+        """As one returns the next begins, while another is still at it."""
+        master.answers["x.y"] = lambda minion: master.QUIET if minion == "a" else minion
+        answers = client.cmd_batch("*", "x.y", batch=2, timeout=3600)
+        assert next(answers) == {"b": "b"}
+        assert next(answers) == {"c": "c"}
+        assert [job["tgt"] for job in master.jobs] == [["a", "b"], ["c"]]
+        master.give(str(FIRST), "x.y", "a", "at last")
+        assert list(answers) == [{"a": "at last"}]
+
+    def test_cmd_batch_stops_at_a_failure(self, client, master):
+        """With failhard no more begin; who did not is named."""
+        master.retcodes = {"a": 3}
+        answers = client.follow_batch("*", "test.ping", batch=1, failhard=True)
+        assert [list(answer) for answer in answers] == [["a"]]
+        assert answers.silent == dict.fromkeys(
+            "bc", "was not sent the job, since another one failed"
+        )
+        assert len(list(client.cmd_batch("*", "test.ping", batch=1))) == 3
+
+    def test_cmd_batch_stops_at_one_that_is_not_connected(self, client, master):
+        """That is a failure too; without failhard it takes no place."""
+        master.missing = ["a"]
+        answers = client.follow_batch("*", "test.ping", batch=1, failhard=True)
+        assert list(answers) == []
+        assert sorted(answers.silent) == ["a", "b", "c"]
+        assert list(client.cmd_batch("*", "test.ping", batch=1)) == [{"b": True}, {"c": True}]
+
+    def test_cmd_batch_raw(self, client):
+        """The whole return."""
+        (answer,) = client.cmd_batch("a", "test.ping", batch=1, raw=True)
+        assert (answer["a"]["return"], answer["a"]["fun"]) == (True, "test.ping")
+
+    def test_cmd_subset(self, client, master):
+        """Some of those that are connected."""
+        master.missing = ["b"]
+        assert len(client.cmd_subset("*", "test.ping", sub=1)) == 1
+        assert client.cmd_subset("*", "test.ping", subset=5) == {"a": True, "c": True}
+        full = {"ret": True, "retcode": 0}
+        for answer in client.cmd_subset("*", "test.ping", cli=True):
+            assert [data | full for data in answer.values()] == list(answer.values())
+        with pytest.raises(TargetError, match="a number from 1 upward"):
+            client.cmd_subset("*", "test.ping", sub=0)
+
+    def test_cmd_iter_no_block(self, client, master):
+        """None as long as nothing is there."""
+        master.answers["x.y"] = lambda _: master.QUIET
+        answers = client.cmd_iter_no_block("a", "x.y", timeout=3600)
+        assert next(answers) is None
+        master.give(str(FIRST), "x.y", "a", 1)
+        assert [one for one in answers if one] == [
+            {"a": {"ret": 1, "retcode": 0, "jid": str(FIRST)}}
+        ]
+
+    def test_cmd_full_return(self, client, master):
+        """Those that did not answer are in it, and say so."""
+        master.missing = ["b"]
+        found = client.cmd_full_return(["a", "b"], "test.ping", tgt_type="list")
+        assert found["a"] == {"ret": True, "retcode": 0, "jid": str(FIRST)}
+        assert found["b"] == {
+            "ret": "no return: the minion is not connected",
+            "out": "no_return",
+            "retcode": 1,
+            "jid": str(FIRST),
+        }
+
+    def test_the_returns_of_a_job_that_was_sent_before(self, client, master):
+        """What has come already, and what comes still."""
+        master.answers["x.y"] = lambda minion: master.QUIET if minion == "b" else minion
+        pub = client.run_job("*", "x.y")
+        answers = client.get_cli_returns(pub["jid"], ["a", "b"], timeout=3600)
+        assert next(answers) == {"a": {"ret": "a", "retcode": 0, "jid": str(FIRST)}}
+        master.give(pub["jid"], "x.y", "b", "late")
+        assert next(answers)["b"]["ret"] == "late"
+        assert list(answers) == []
+        assert client.get_full_returns(pub["jid"], "c")["c"]["ret"] == "c"
+        assert client.get_returns(pub["jid"]) == {"a": "a", "b": "late", "c": "c"}
+
+    def test_a_job_that_nobody_knows(self, client):
+        """It is said where to look."""
+        with pytest.raises(ArgumentsError, match="reactor jobs list"):
+            client.get_full_returns("20200101000000000000")
+
     def test_the_timeout_of_a_job_is_passed_on(self, client, master):
         """It is the minion's affair; the client's own is not."""
         client.run_job("a", "test.ping", timeout=5, job_timeout=7, user="jane")
@@ -164,6 +259,71 @@ class TestLocalClient:
         quiet = lambda _: master.QUIET  # noqa: E731 - the shortest form of it
         master.answers |= {"x.y": quiet, "saltutil.find_job": quiet}
         assert client.cmd("a", "x.y", timeout=0.05) == {}
+
+    def test_a_minion_that_went_away_is_not_waited_for(self, client, master):
+        """The master's word is enough: no question, no time-out; the reason is kept."""
+
+        def leave(minion):
+            data = {"jid": str(FIRST), "id": minion, "reason": "the minion went away, and so on"}
+            master.bus.publish(f"salt/job/{FIRST}/gone/{minion}", data)
+            return master.QUIET
+
+        master.answers["x.y"] = leave
+        answers = client.follow("a", "x.y", timeout=3600)
+        assert list(answers) == []
+        assert answers.silent == {"a": "went away, and so on"}
+        assert len(master.jobs) == 1
+
+    def test_the_return_of_one_that_went_away(self, client, master):
+        """What the master has of it counts."""
+
+        def leave(minion):
+            master.lost = {"x.y"}
+            master.give(str(FIRST), "x.y", minion, "made it")
+            master.bus.publish(f"salt/job/{FIRST}/gone/{minion}", {"id": minion})
+            return master.QUIET
+
+        master.answers["x.y"] = leave
+        assert client.cmd("a", "x.y", timeout=3600) == {"a": "made it"}
+
+    def test_why_minions_are_silent(self, client, master, monkeypatch):
+        """Not connected, not running, no answer."""
+        monkeypatch.setattr(client_module, "GATHER_TIMEOUT", 0.05)
+        master.missing = ["c"]
+        asked = lambda minion: {} if minion == "a" else master.QUIET  # noqa: E731 - short
+        master.answers |= {"x.y": lambda _: master.QUIET, "saltutil.find_job": asked}
+        answers = client.follow("*", "x.y", timeout=0.05)
+        assert list(answers) == []
+        assert answers.silent == {
+            "a": "returned nothing and does not run the job",
+            "b": "did not answer in time",
+            "c": "is not connected",
+        }
+
+    def test_one_that_is_no_longer_connected_when_it_is_asked(self, client, master):
+        """It is not waited for."""
+
+        def leave(_minion):
+            master.missing = ["a"]
+            return master.QUIET
+
+        master.answers["x.y"] = leave
+        answers = client.follow("a", "x.y", timeout=0.05)
+        assert list(answers) == []
+        assert answers.silent == {"a": "went away: it is not connected any more"}
+
+    def test_a_master_that_goes_away_meanwhile(self, client, master):
+        """The error names the job."""
+
+        def gone(_params):
+            raise NotRunningError("the master is not running")
+
+        master.answers["x.y"] = lambda _: master.QUIET
+        answers = client.follow("a", "x.y", timeout=0.05)
+        master.publish = gone
+        master.link.server._methods = {**master.link.server._methods, "jobs.publish": gone}
+        with pytest.raises(NotRunningError, match=f"job {FIRST} may go on: 'reactor jobs show"):
+            list(answers)
 
     def test_who_still_runs_it_is_waited_for(self, client, master):
         """However long it takes."""

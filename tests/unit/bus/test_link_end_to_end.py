@@ -311,13 +311,64 @@ def test_a_tag_of_the_master_is_refused(master, join) -> None:
     minion = join("web1")
     told = [
         send(minion, tag)
-        for tag in ("salt/auth", "salt/minion/web2/start", "salt/minion/web1/start")
+        for tag in ("salt/job/1/gone/web2", "salt/minion/web2/start", "salt/minion/web1/start")
     ]
     until(lambda: all(told), minion)
     assert [answers[0][0] for answers in told] == [False, False, True]
     assert "only the master" in told[0][0][1]
     assert "salt/minion/web1/start" in master.bus.tags()
     assert "salt/minion/web2/start" not in master.bus.tags()
+
+
+def _publish(master: Master, minion: Minion) -> str:
+    """Send a job and wait until the minion has it."""
+    jid = master.call("jobs.publish", tgt=minion.opts["id"], fun="test.sleep")["jid"]
+    until(lambda: [job for job in minion.jobs if job["jid"] == jid], minion)
+    return str(jid)
+
+
+def test_another_process_of_a_minion_means_that_its_jobs_are_gone(master, join) -> None:
+    """The master says so as soon as it says hello; a new connection of the same one is nothing."""
+    minion = join("web1")
+    jid = _publish(master, minion)
+    minion.link.say_hello()
+    until(lambda: minion.states.count("connected") == 2, minion)
+    assert master.bus.named(f"salt/job/{jid}/gone") == []
+    minion.link._connection.shut()  # without a word, as a kill does it
+    successor = join("web1", connect=False)
+    until(lambda: master.bus.named(f"salt/job/{jid}/gone/web1"), successor)
+    (data,) = master.bus.named(f"salt/job/{jid}/gone/")
+    assert (data["jid"], data["id"], data["fun"]) == (jid, "web1", "test.sleep")
+    assert "another process of it came back" in data["reason"]
+
+
+def test_a_minion_that_stays_away(master, join, monkeypatch) -> None:
+    """What it owes is given up after a while, and said once."""
+    monkeypatch.setattr("bus.link.owing.AWAY_SECONDS", 0.0)
+    monkeypatch.setattr("bus.link.server.OWING_SECONDS", 0.0)
+    minion = join("web1")
+    jid = _publish(master, minion)
+    assert master.call("status")["owing"] == 1
+    minion.link._connection.shut()
+    until(lambda: master.bus.named(f"salt/job/{jid}/gone/web1"))
+    assert master.call("status")["owing"] == 0
+
+
+def test_a_return_is_not_replaced_by_a_made_up_one(master, join) -> None:
+    """A minion killed between its return and its note says that it did not finish: it did."""
+    minion = join("web1")
+    done, lost = _publish(master, minion), _publish(master, minion)
+    told: list[bool] = []
+    minion.link.send_return({"jid": done, "return": 7, "success": True})
+    made_up = {"return": "killed", "retcode": 1, "success": False, "unfinished": True}
+    for jid in (done, lost):
+        minion.link.send_return({"jid": jid, **made_up}, lambda good, _: told.append(good))
+    until(lambda: len(told) == 2, minion)
+    assert told == [False, True]
+    assert master.call("jobs.lookup", jid=done) == {"web1": 7}
+    assert master.call("jobs.lookup", jid=lost) == {"web1": "killed"}
+    (data,) = master.bus.named(f"salt/job/{lost}/ret/")
+    assert data["unfinished"] is True
 
 
 def test_a_job_reaches_its_target_only_and_returns(master, join) -> None:

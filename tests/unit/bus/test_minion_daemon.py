@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import time
+from pathlib import Path
 
 import pytest
 import zmq
@@ -13,6 +14,7 @@ import bus
 from bus import wire
 from bus.errors import AlreadyRunningError, BusError, NotRunningError, TooLargeError
 from bus.minion import daemon
+from bus.minion.accepted import AcceptedJobs
 from bus.minion.daemon import Minion
 from bus.minion.jobs import Job
 from bus.minion.nursery import NurseryError
@@ -30,6 +32,7 @@ class FakeLink:
         self.spool = {"events": 0}
         self.events = []
         self.returns = []
+        self.safe = []
         self.hellos = []
         self.files = {}
         self.closed = False
@@ -60,8 +63,9 @@ class FakeLink:
             raise self.unfit
         self.events.append((tag, data, on_done))
 
-    def send_return(self, ret):
+    def send_return(self, ret, on_done=None):
         self.returns.append(ret)
+        self.safe.append(on_done)
 
     def say_hello(self):
         self.hellos.append(self.grains())
@@ -142,6 +146,9 @@ class FakeParts:
             raise self.fail
         self.made_sockets = FakeSockets(methods, on_event)
         return self.made_sockets
+
+    def accepted(self, opts):
+        return AcceptedJobs(Path(opts["cachedir"]) / "accepted.db")
 
     def link(self, opts, hooks, grains):
         self.made_link = FakeLink(hooks, grains)
@@ -237,6 +244,66 @@ def test_a_job_goes_round(run, parts):
     assert second["jid"] == f"{2:020}"
     assert parts.made_link.closed
     assert parts.made_sockets.closed
+
+
+def left_unfinished(opts):
+    """Return the jobs that a process after this one would find."""
+    noted = AcceptedJobs(Path(opts["cachedir"]) / "accepted.db")
+    try:
+        return [one.jid for one in noted.unfinished]
+    finally:
+        noted.close()
+
+
+def test_a_job_is_noted_until_its_return_is_safe(run, parts, opts):
+    """Not only until it was sent: what a kill loses on the way is to be missed too."""
+
+    def script(_minion):
+        yield lambda: parts.made_link
+        parts.made_link.hooks.on_job(job(1, "test.ping"))
+        yield lambda: parts.made_link.returns
+        assert left_unfinished(opts) == [f"{1:020}"]
+        parts.made_link.safe[0](True, "")
+        assert left_unfinished(opts) == []
+        parts.made_link.hooks.on_job(job(2, "saltutil.find_job", f"{1:020}"))
+        yield lambda: len(parts.made_link.returns) > 1
+        assert left_unfinished(opts) == []  # what is answered at once needs no note
+
+    run(script)
+
+
+def test_what_an_earlier_process_left_is_returned_as_failed(run, parts, opts):
+    """And it does not run again if the master sends it again."""
+    earlier = AcceptedJobs(Path(opts["cachedir"]) / "accepted.db")
+    earlier.add(Job(f"{1:020}", "test.sleep"))
+    earlier.close()
+
+    def script(_minion):
+        yield lambda: parts.made_link and parts.made_link.returns
+        parts.made_link.hooks.on_job(job(1, "test.sleep", 5))
+        parts.made_link.safe[0](True, "spooled")
+
+    run(script)
+    (ret,) = parts.made_link.returns
+    assert (ret["jid"], ret["retcode"], ret["success"]) == (f"{1:020}", 1, False)
+    assert ret["return"] == "test.sleep did not end: the minion was killed while it ran"
+    assert ret["unfinished"] is True
+    assert left_unfinished(opts) == []
+
+
+def test_a_job_that_cannot_be_noted_runs_all_the_same(run, parts):
+    """Its return is worth more than the note; that there is none is counted."""
+
+    def script(minion):
+        yield lambda: parts.made_link
+        minion._accepted.close()
+        parts.made_link.hooks.on_job(job(1, "test.ping"))
+        yield lambda: parts.made_link.returns
+        parts.made_link.safe[0](True, "")
+        assert minion.status()["complaints"]["jobs_not_noted"] == 2
+
+    run(script)
+    assert parts.made_link.returns[0]["success"]
 
 
 def test_the_link_is_opened_with_the_grains(run, parts):
