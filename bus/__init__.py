@@ -12,15 +12,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bus.aclient import AsyncCaller, AsyncLocalClient, AsyncRunnerClient, AsyncWheelClient
     from bus.native import AsyncConnection, Connection, aconnect, connect
     from bus.record import Event
 
 __version__ = "0.1.0"
 
-__all__ = ["AsyncConnection", "Connection", "Event", "__version__", "aconnect", "connect"]
+__all__ = [
+    "AsyncCaller",
+    "AsyncConnection",
+    "AsyncLocalClient",
+    "AsyncRunnerClient",
+    "AsyncWheelClient",
+    "Connection",
+    "Event",
+    "__version__",
+    "aconnect",
+    "connect",
+]
 
 _LAZY = {
+    "AsyncCaller": "bus.aclient",
     "AsyncConnection": "bus.native",
+    "AsyncLocalClient": "bus.aclient",
+    "AsyncRunnerClient": "bus.aclient",
+    "AsyncWheelClient": "bus.aclient",
     "Connection": "bus.native",
     "Event": "bus.record",
     "aconnect": "bus.native",

@@ -116,7 +116,7 @@ class LocalClient:
         """
         del jid
         answers = self.follow(tgt, fun, arg, timeout, tgt_type, ret, kwarg, **kwargs)
-        return _collected(answers, full_return=full_return)
+        return collected(answers, full_return=full_return)
 
     def cmd_async(
         self,
@@ -147,7 +147,7 @@ class LocalClient:
     ) -> Iterator[dict[str, dict[str, Any]]]:
         """Yield ``{minion: {"ret", "retcode", "jid"}}`` as each return comes."""
         for answer in self.follow(tgt, fun, arg, timeout, tgt_type, ret, kwarg, **kwargs):
-            yield _full_answer(answer)
+            yield full_answer(answer)
 
     def cmd_iter_no_block(
         self,
@@ -164,7 +164,7 @@ class LocalClient:
         answers = self.follow(tgt, fun, arg, timeout, tgt_type, ret, kwarg, **kwargs)
         while not answers.over:
             answer = answers.step(0.0)
-            yield None if answer is None else _full_answer(answer)
+            yield None if answer is None else full_answer(answer)
 
     def cmd_cli(
         self,
@@ -439,13 +439,13 @@ class LocalClient:
         self, jid: str, minions: Iterable[str] = (), timeout: float | None = None
     ) -> dict[str, dict[str, Any]]:
         """Wait for a job that was sent; return ``{minion: {"ret", "retcode", "jid"}}``."""
-        return _collected(self.resume(jid, minions, timeout), full_return=True)
+        return collected(self.resume(jid, minions, timeout), full_return=True)
 
     def get_returns(
         self, jid: str, minions: Iterable[str] = (), timeout: float | None = None
     ) -> dict[str, Any]:
         """Wait for a job that was sent; return ``{minion: return}``."""
-        return _collected(self.resume(jid, minions, timeout), full_return=False)
+        return collected(self.resume(jid, minions, timeout), full_return=False)
 
     def get_cache_returns(self, jid: str) -> dict[str, dict[str, Any]]:
         """Return what has come back for a job so far: ``{minion: {"ret": ...}}``."""
@@ -508,7 +508,8 @@ def _portable(tgt: Target) -> str | list[str]:
     return tgt if isinstance(tgt, str) else list(tgt)
 
 
-def _collected(answers: Iterable[Answer], *, full_return: bool) -> dict[str, Any]:
+def collected(answers: Iterable[Answer], *, full_return: bool) -> dict[str, Any]:
+    """Return what `LocalClient.cmd` returns of answers."""
     return {
         minion: _full(data) if full_return else data.get("return")
         for answer in answers
@@ -516,14 +517,20 @@ def _collected(answers: Iterable[Answer], *, full_return: bool) -> dict[str, Any
     }
 
 
-def _full_answer(answer: Answer) -> Answer:
+def full_answer(answer: Answer) -> Answer:
+    """Return an answer as `LocalClient.cmd_iter` yields it."""
     return {minion: _full(data) for minion, data in answer.items()}
 
 
 def _with_silent(answers: Following) -> Iterator[Answer]:
     """Yield the full returns, then those that did not answer in the same form."""
     for answer in answers:
-        yield _full_answer(answer)
+        yield full_answer(answer)
+    yield from silent_answers(answers)
+
+
+def silent_answers(answers: Following) -> Iterator[Answer]:
+    """Yield those that did not answer as `LocalClient.get_cli_returns` does."""
     for minion, reason in sorted(answers.silent.items()):
         yield {minion: _silent(reason, answers.jids[-1])}
 

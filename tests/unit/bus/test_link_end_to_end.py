@@ -189,8 +189,9 @@ class Minion:
             handlers[socket]()
 
     def close(self) -> None:
-        self.link.close()
-        self.context.term()
+        if not self.context.closed:
+            self.link.close()
+            self.context.term()
 
 
 def until(condition: Callable[[], Any], *minions: Minion, seconds: float = SECONDS) -> Any:
@@ -349,7 +350,7 @@ def test_a_minion_that_stays_away(master, join, monkeypatch) -> None:
     minion = join("web1")
     jid = _publish(master, minion)
     assert master.call("status")["owing"] == 1
-    minion.link._connection.shut()
+    minion.close()
     until(lambda: master.bus.named(f"salt/job/{jid}/gone/web1"))
     assert master.call("status")["owing"] == 0
 
