@@ -92,14 +92,15 @@ class TestAsyncLocalClient:
 
         asyncio.run(run())
 
-    def test_errors(self, client, tmp_path):
+    def test_errors(self, client, master_opts, tmp_path):
         """They are raised as they are."""
+        away = {**master_opts, "sock_dir": str(tmp_path)}
 
         async def run():
             with pytest.raises(TargetError):
                 await collect(client.cmd_batch("*", "test.ping", batch="x"))
             with pytest.raises(NotRunningError):
-                await AsyncLocalClient(tmp_path).cmd("*", "test.ping")
+                await AsyncLocalClient(mopts=away).cmd("*", "test.ping")
 
         asyncio.run(run())
 
