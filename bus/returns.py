@@ -140,6 +140,11 @@ class Following(Iterator[Answer]):
         return sum(len(job.owing) for job in self._jobs.values())
 
     @property
+    def minions(self) -> set[str]:
+        """The minions whose returns are waited for."""
+        return {minion for job in self._jobs.values() for minion in job.owing}
+
+    @property
     def over(self) -> bool:
         """Whether nothing more comes."""
         return not self._ready and not self._jobs

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from bus.errors import BusError
 from reactor.cli.settings import Command, Settings, with_json
 
 if TYPE_CHECKING:
     from bus.client import LocalClient
+    from bus.returns import Following
 
 NOBODY = 2
 """The exit status when no minion is targeted: what was asked for cannot be meant."""
+
+_PROGRESS_SECONDS = 0.5
 
 _TYPES = (
     ("-L", "--list", "list", "TGT is a list of ids: web1,web2."),
@@ -37,6 +42,7 @@ def _with_types(function: Any) -> Any:
     cls=Command,
     example="reactor cmd '*' test.ping\n"
     "reactor cmd -G os:Debian cmd.run 'uptime' --timeout 10\n"
+    "reactor cmd '*' pkg.upgrade --batch 10% --failhard\n"
     "reactor cmd minionname event.fire '{\"data\": \"...\"}' 'customtag/african/unladen'",
 )
 @click.argument("tgt")
@@ -45,7 +51,18 @@ def _with_types(function: Any) -> Any:
 @_with_types
 @click.option("--async", "is_async", is_flag=True, help="Print the job id and do not wait.")
 @click.option("-t", "--timeout", type=click.FloatRange(min=0), help="Seconds to wait for returns.")
-@click.option("-b", "--batch", metavar="N|P%", help="Run on so many minions at a time.")
+@click.option(
+    "-b", "--batch", metavar="N|P%", help="Run on so many minions at a time: one done, one begins."
+)
+@click.option("--failhard", is_flag=True, help="With --batch: begin no more once one has failed.")
+@click.option(
+    "--subset", type=click.IntRange(min=1), help="Run on so many of the connected, at random."
+)
+@click.option(
+    "--summary/--no-summary",
+    default=None,
+    help="End with a line that counts the returns; on a terminal it is there by itself.",
+)
 @with_json
 @click.pass_context
 def command(
@@ -57,6 +74,9 @@ def command(
     is_async: bool,
     timeout: float | None,
     batch: str | None,
+    failhard: bool,
+    subset: int | None,
+    summary: bool | None,
     as_json: bool,
 ) -> None:
     """Run a function on minions.
@@ -71,16 +91,29 @@ def command(
 
     if is_async and batch:
         raise click.UsageError("--async and --batch: a batch has to be waited for, choose one", ctx)
+    if failhard and not batch:
+        raise click.UsageError("--failhard is for batches: give --batch too", ctx)
     settings = ctx.ensure_object(Settings)
     positional, keyword = cliargs.parse(args)
     job = {"fun": fun, "arg": positional, "kwarg": keyword}
     with LocalClient(mopts=settings.master()) as client:
-        run = Run(client, tgt, tgt_type or "glob", job, timeout, as_json=as_json)
+        run = Run(
+            client, tgt, tgt_type or "glob", job, timeout,
+            as_json=as_json, summary=_wants_summary(summary, as_json=as_json),
+        )  # fmt: skip
+        if subset:
+            run.choose(subset)
         if is_async:
             status = run.without_waiting()
         else:
-            status = run.in_batches(batch) if batch else run.at_once()
+            status = run.in_batches(batch, failhard=failhard) if batch else run.at_once()
     ctx.exit(status)
+
+
+def _wants_summary(asked: bool | None, *, as_json: bool) -> bool:
+    if asked is not None:
+        return asked
+    return not as_json and sys.stdout.isatty()
 
 
 class Run:
@@ -93,6 +126,7 @@ class Run:
         job: ``fun``, ``arg`` and ``kwarg``.
         timeout: seconds to wait for returns; None for the option ``timeout``.
         as_json: show one JSON document at the end.
+        summary: end with a line, on standard error, that counts the returns.
     """
 
     def __init__(
@@ -104,19 +138,26 @@ class Run:
         timeout: float | None,
         *,
         as_json: bool,
+        summary: bool = False,
     ) -> None:
         self._client = client
-        self._tgt = tgt
+        self._named = tgt
+        self._tgt: str | list[str] = tgt
         self._tgt_type = tgt_type
         self._job = job
         self._timeout = timeout
         self._as_json = as_json
+        self._summary = summary
         self._returns: dict[str, Any] = {}
-        self._failed = False
+
+    def choose(self, count: int) -> None:
+        """Mean only some of the connected minions from now on, chosen at random."""
+        chosen = self._client.choose(self._tgt, count, self._tgt_type)
+        self._tgt, self._tgt_type = chosen, "list"
 
     def without_waiting(self) -> int:
         """Send the job and show its id."""
-        pub = self._publish(self._tgt, self._tgt_type)
+        pub = self._client.run_job(self._tgt, tgt_type=self._tgt_type, **self._job)
         if not pub["minions"]:
             return self._nobody()
         if self._as_json:
@@ -127,42 +168,55 @@ class Run:
 
     def at_once(self) -> int:
         """Send the job, show each return as it comes, then who did not answer."""
-        self._client.listen()
-        pub = self._publish(self._tgt, self._tgt_type)
-        if not pub["minions"]:
-            return self._nobody()
-        self._show_returns(pub)
-        return self._finish(pub["minions"], pub["missing"])
-
-    def in_batches(self, batch: str) -> int:
-        """Send the job to a part of the minions at a time."""
-        minions = self._client.match(self._tgt, self._tgt_type)
-        size = _batch_size(batch, len(minions))
+        answers = self._client.follow(
+            self._tgt, timeout=self._timeout, tgt_type=self._tgt_type, **self._job
+        )
+        minions = set(answers.silent) | answers.minions
         if not minions:
             return self._nobody()
-        missing: list[str] = []
-        self._client.listen()
-        for start in range(0, len(minions), size):
-            pub = self._publish(minions[start : start + size], "list")
-            missing += pub["missing"]
-            self._show_returns(pub)
-        return self._finish(minions, missing)
+        self._show_returns(answers, len(minions))
+        return self._finish(minions, answers.silent)
 
-    def _publish(self, tgt: str | list[str], tgt_type: str) -> dict[str, Any]:
-        return self._client.run_job(tgt, tgt_type=tgt_type, **self._job)
+    def in_batches(self, batch: str, *, failhard: bool = False) -> int:
+        """Send the job to so many minions at a time; as one is done, the next begins."""
+        minions = self._client.match(self._tgt, self._tgt_type)
+        _batch_size(batch, len(minions))
+        if not minions:
+            return self._nobody()
+        answers = self._client.follow_batch(
+            minions, timeout=self._timeout, tgt_type="list", batch=batch, failhard=failhard,
+            **self._job,
+        )  # fmt: skip
+        self._show_returns(answers, len(minions))
+        return self._finish(minions, answers.silent)
 
-    def _show_returns(self, pub: Mapping[str, Any]) -> None:
+    def _show_returns(self, answers: Following, total: int) -> None:
+        progress = Progress(total)
         try:
-            for answer in self._client.get_returns_iter(pub, self._timeout):
+            while not answers.over:
+                answer = answers.step(progress.pause)
+                if answer is None:
+                    progress.show(len(self._returns))
+                    continue
+                progress.clear()
                 for minion, data in answer.items():
                     self._take(minion, data)
         except KeyboardInterrupt:
+            progress.clear()
+            jid = answers.jids[-1] if answers.jids else ""
             click.echo(
-                f"reactor: the job goes on: see 'reactor jobs show {pub['jid']}', or end it with "
-                f"'reactor cmd TGT saltutil.kill_job {pub['jid']}'",
+                f"reactor: the job goes on: see 'reactor jobs show {jid}', or end it with "
+                f"'reactor jobs kill {jid}'",
                 err=True,
             )
             raise
+        except BusError:
+            # The master is gone; what has come is shown all the same.
+            if self._as_json:
+                self._print_json(self._returns)
+            raise
+        finally:
+            progress.clear()
 
     def _take(self, minion: str, data: Mapping[str, Any]) -> None:
         from reactor.cli import output
@@ -173,25 +227,29 @@ class Run:
             "retcode": data.get("retcode", 0),
             "success": not failed,
         }
-        self._failed |= bool(failed)
         if not self._as_json:
             output.show_return(minion, value, failed)
 
-    def _finish(self, minions: Iterable[str], missing: Iterable[str]) -> int:
+    def _finish(self, minions: Iterable[str], silent: Mapping[str, str]) -> int:
+        from reactor.cli import output
+
         if self._as_json:
             self._print_json(self._returns)
         unknown = self._unknown(minions)
         for name in unknown:
             click.echo(f"reactor: {name} is no accepted minion: see 'reactor key list'", err=True)
-        silent = sorted(set(minions) - set(self._returns))
-        for minion in silent:
-            why = "is not connected" if minion in set(missing) else "did not answer in time"
-            click.echo(f"reactor: {minion} {why}", err=True)
-        return 1 if silent or unknown or self._failed else 0
+        left = {minion: silent.get(minion, "did not answer") for minion in minions}
+        left = {one: why for one, why in sorted(left.items()) if one not in self._returns}
+        for minion, why in left.items():
+            click.echo(f"reactor: {output.safe(f'{minion} {why}')}", err=True)
+        failed = sum(not ret["success"] for ret in self._returns.values())
+        if self._summary:
+            click.echo(summary_line(len(self._returns), failed, len(left)), err=True)
+        return 1 if left or unknown or failed else 0
 
     def _unknown(self, minions: Iterable[str]) -> list[str]:
         """Return the names of a list that no minion has."""
-        if self._tgt_type != "list":
+        if self._tgt_type != "list" or not isinstance(self._tgt, str):
             return []
         named = {name.strip() for name in self._tgt.split(",")} - {""}
         return sorted(named - set(minions))
@@ -199,17 +257,66 @@ class Run:
     def _nobody(self) -> int:
         if self._as_json:
             self._print_json({})
-        click.echo(
-            f"reactor: no minion matches {self._tgt!r} as {self._tgt_type}: "
-            "see 'reactor key list' for those that are accepted",
-            err=True,
-        )
+        if self._tgt == []:
+            text = f"no minion that {self._named!r} means is connected: see 'reactor status'"
+        else:
+            text = (
+                f"no minion matches {self._named!r} as {self._tgt_type}: "
+                "see 'reactor key list' for those that are accepted"
+            )
+        click.echo(f"reactor: {text}", err=True)
         return NOBODY
 
     def _print_json(self, value: Any) -> None:
         from reactor.cli import output
 
         click.echo(output.as_json(value))
+
+
+def summary_line(returned: int, failed: int, silent: int) -> str:
+    """Return the last line of a run in words.
+
+    >>> summary_line(3, 1, 2)
+    '5 minions: 3 returned (1 failed), 2 did not answer'
+    """
+    total = returned + silent
+    minions = "1 minion" if total == 1 else f"{total} minions"
+    return f"{minions}: {returned} returned ({failed} failed), {silent} did not answer"
+
+
+class Progress:
+    """A line on the terminal that says how many have answered; nothing where there is none.
+
+    Args:
+        total: how many are to answer.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._on = sys.stderr.isatty()
+        self._shown = ""
+
+    @property
+    def pause(self) -> float | None:
+        """Seconds to wait for an answer before there is something to show."""
+        return _PROGRESS_SECONDS if self._on else None
+
+    def show(self, answered: int) -> None:
+        """Say how many have answered."""
+        text = f"{answered} of {self._total} minions have answered"
+        if self._on and text != self._shown:
+            self._shown = text
+            self._write(f"\r{text} ...\x1b[K")
+
+    def clear(self) -> None:
+        """Take the line away, so that something else can stand there."""
+        if self._shown:
+            self._shown = ""
+            self._write("\r\x1b[K")
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def _batch_size(batch: str, count: int) -> int:

@@ -12,10 +12,16 @@ from reactor.cli.settings import Command, ListingGroup, Settings, shared_options
 
 _HEAD = ("JID", "TARGET", "MINIONS", "USER", "FUNCTION")
 
+_ACTIVE_HEAD = ("JID", "MINION", "PID", "SECONDS", "USER", "FUNCTION")
+
+_timeout = click.option(
+    "-t", "--timeout", type=click.FloatRange(min=0), help="Seconds to wait for the minions."
+)
+
 command = ListingGroup(
     "jobs",
     params=shared_options(),
-    help="Show the jobs that minions were sent.\n\nExample: reactor jobs list",
+    help="Show the jobs that minions were sent, and end them.\n\nExample: reactor jobs list",
 )
 
 
@@ -50,6 +56,75 @@ def show(ctx: click.Context, jid: str, as_json: bool) -> None:
         click.echo(output.as_json(job))
         return
     _show_job(jid, job)
+
+
+@command.command("active", cls=Command, example="reactor jobs active")
+@_timeout
+@with_json
+@click.pass_context
+def active(ctx: click.Context, timeout: float | None, as_json: bool) -> None:
+    """Ask the minions which jobs they run now.
+
+    The exit status is 0 only if all of them answered.
+    With --json: {JID: {"web1": {"fun": "cmd.run", "pid": 4711, "seconds": 3.2, ...}}}.
+    """
+    from bus import running_jobs
+    from bus.client import LocalClient
+
+    with LocalClient(mopts=ctx.ensure_object(Settings).master()) as client:
+        found = running_jobs.active(client, timeout)
+    if as_json:
+        click.echo(output.as_json(found.jobs))
+    else:
+        rows = [
+            (jid, minion, job.get("pid", ""), f"{job.get('seconds', 0):g}", *_who(job))
+            for jid, minions in sorted(found.jobs.items(), reverse=True)
+            for minion, job in minions.items()
+        ]
+        output.show(output.table(_ACTIVE_HEAD, rows), title=True)
+    ctx.exit(_name_silent(found.silent))
+
+
+@command.command("kill", cls=Command, example="reactor jobs kill 20261122093000123456")
+@click.argument("jid")
+@_timeout
+@with_json
+@click.pass_context
+def kill(ctx: click.Context, jid: str, timeout: float | None, as_json: bool) -> None:
+    """End a job on the minions that run it, with the processes that it started.
+
+    The exit status is 0 only if it ran somewhere and all who may run it answered.
+    With --json: {"jid": JID, "killed": ["web1"], "not_running": [], "silent": {}}.
+    """
+    from bus import running_jobs
+    from bus.client import LocalClient
+
+    with LocalClient(mopts=ctx.ensure_object(Settings).master()) as client:
+        found = running_jobs.kill(client, jid, timeout)
+    if as_json:
+        where = {"killed": found.killed, "not_running": found.not_running}
+        click.echo(output.as_json({"jid": jid, **where, "silent": found.silent}))
+    elif found.killed:
+        click.echo(output.safe(f"job {jid} was killed on {', '.join(found.killed)}"))
+    status = _name_silent(found.silent)
+    if not found.killed:
+        click.echo(
+            f"reactor: job {jid} was killed nowhere: see 'reactor jobs show {jid}' for what came "
+            "of it",
+            err=True,
+        )
+    ctx.exit(status if found.killed else 1)
+
+
+def _name_silent(silent: Mapping[str, str]) -> int:
+    """Say who did not answer and why; return the exit status."""
+    for minion, why in sorted(silent.items()):
+        click.echo(f"reactor: {output.safe(f'{minion} {why}')}", err=True)
+    return 1 if silent else 0
+
+
+def _who(job: Mapping[str, Any]) -> tuple[str, str]:
+    return str(job.get("user", "")), str(job.get("fun", ""))
 
 
 def _show_job(jid: str, job: Mapping[str, Any]) -> None:

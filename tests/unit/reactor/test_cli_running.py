@@ -1,7 +1,9 @@
 """The commands against a master and a minion that run: ``reactor up`` in a process of its own."""
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -13,7 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from bus.config import master_config
+from bus.errors import NotRunningError
 from reactor.cli import cmd, fire, program
+from tests.support import wait_for
 
 ROOT = Path(__file__).parents[3]
 
@@ -319,6 +323,57 @@ class TestEvents:
         assert done.stderr == ""
 
 
+class Answers:
+    """Stands for `bus.returns.Following`: gives what it is given, errors too."""
+
+    def __init__(self, answers, silent=None):
+        self._answers = answers
+        self._silent = silent or {}
+        self.silent = {}
+        self.minions = {name for one in answers if isinstance(one, dict) for name in one}
+        self.minions |= set(self._silent) or {"slow"}
+        self.jids = ["123"]
+
+    @property
+    def over(self):
+        if not self._answers:
+            self.silent = self._silent
+        return not self._answers
+
+    def step(self, _pause):
+        answer = self._answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def run_of(answers, **more):
+    """A run whose client has these answers."""
+    client = type("Client", (), {"follow": lambda *_a, **_k: answers})()
+    job = {"fun": "f", "arg": [], "kwarg": {}}
+    return cmd.Run(client, "*", "glob", job, 1, **{"as_json": False, **more})
+
+
+def on_a_terminal(up, *args):
+    """Run a command whose output is a terminal, and return what that shows."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        reactor(args[0], "--config", str(up.conf), *args[1:]),
+        env=ENVIRON,
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # which is how a terminal says that it has ended
+        while more := os.read(ours, 4096):
+            shown += more
+    os.close(ours)
+    assert process.wait(30) == 0
+    return shown.decode()
+
+
 class TestCmd:
     """Functions on minions."""
 
@@ -395,43 +450,83 @@ class TestCmd:
         assert result.stdout == "web1:\n    True\n"
         assert result.stderr == "reactor: away is not connected\n"
 
-    def test_one_that_takes_too_long(self):
-        """A minion that does not answer is named, while its job runs on."""
-
-        class Silent:
-            opts = None
-
-            def listen(self):
-                pass
-
-            def run_job(self, *_args, **_kwargs):
-                return {"jid": "1", "minions": ["slow"], "missing": []}
-
-            def get_returns_iter(self, _pub, _timeout):
-                return iter(())
-
-        run = cmd.Run(Silent(), "*", "glob", {"fun": "f", "arg": [], "kwarg": {}}, 1, as_json=False)
+    def test_one_that_does_not_answer(self, capsys):
+        """It is named with the reason, and the status is no success."""
+        answers = Answers([{"quick": {"return": 1}}], {"slow": "did not answer in time"})
+        run = run_of(answers, summary=True)
         assert run.at_once() == 1
+        shown = capsys.readouterr()
+        assert shown.out == "quick:\n    1\n"
+        assert shown.err.splitlines() == [
+            "reactor: slow did not answer in time",
+            "2 minions: 1 returned (0 failed), 1 did not answer",
+        ]
 
     def test_an_interrupt_while_waiting(self, capsys):
         """The job goes on, and its id is told."""
-
-        class Interrupted:
-            def listen(self):
-                pass
-
-            def run_job(self, *_args, **_kwargs):
-                return {"jid": "123", "minions": ["slow"], "missing": []}
-
-            def get_returns_iter(self, _pub, _timeout):
-                raise KeyboardInterrupt
-
-        run = cmd.Run(
-            Interrupted(), "*", "glob", {"fun": "f", "arg": [], "kwarg": {}}, 1, as_json=False
-        )
         with pytest.raises(KeyboardInterrupt):
-            run.at_once()
-        assert "the job goes on: see 'reactor jobs show 123'" in capsys.readouterr().err
+            run_of(Answers([KeyboardInterrupt()])).at_once()
+        error = capsys.readouterr().err
+        assert "the job goes on: see 'reactor jobs show 123'" in error
+        assert "'reactor jobs kill 123'" in error
+
+    def test_a_master_that_goes_away(self, capsys):
+        """What has come is printed, and the error passes."""
+        answers = Answers([{"a": {"return": 1}}, NotRunningError("gone; job 123 may go on")])
+        with pytest.raises(NotRunningError, match="job 123"):
+            run_of(answers, as_json=True).at_once()
+        assert json.loads(capsys.readouterr().out)["a"]["return"] == 1
+
+    def test_progress_and_summary_on_a_terminal(self, up):
+        """While it waits, and at the end; the line of progress is wiped out."""
+        shown = on_a_terminal(up, "cmd", "web1", "test.sleep", "1.5")
+        assert "\r0 of 1 minions have answered ...\x1b[K" in shown
+        assert "\r\x1b[Kweb1:" in shown.replace("\x1b[36m", "")
+        assert shown.endswith("1 minion: 1 returned (0 failed), 0 did not answer\r\n")
+        as_json = on_a_terminal(up, "cmd", "web1", "test.ping", "--json")
+        assert "returned" not in as_json
+
+    def test_no_terminal_no_progress(self, up):
+        """And a summary only if it is asked for, where it is in no program's way."""
+        result = up.invoke("cmd", "web1", "test.sleep", "1")
+        assert (result.stdout, result.stderr) == ("web1:\n    True\n", "")
+        result = up.invoke("cmd", "web1", "test.ping", "--summary", "--json")
+        assert json.loads(result.stdout)["web1"]["return"] is True
+        assert result.stderr == "1 minion: 1 returned (0 failed), 0 did not answer\n"
+
+    def test_subset(self, up):
+        """Some of those that are connected."""
+        assert up.invoke("cmd", "*", "test.ping", "--subset", "3").stdout == "web1:\n    True\n"
+        result = up.invoke("cmd", "nobody*", "test.ping", "--subset", "3")
+        assert result.exit_code == 2
+        assert "no minion that 'nobody*' means is connected" in result.stderr
+
+    def test_failhard(self, up):
+        """The status of a failed batch; without a batch it is a wrong use."""
+        assert up.invoke("cmd", "*", "cmd.run", "exit 1", "-b", "1", "--failhard").exit_code == 1
+        result = up.invoke("cmd", "*", "test.ping", "--failhard")
+        assert result.exit_code == 2
+        assert "give --batch too" in result.stderr
+
+    def test_active_and_kill(self, up):
+        """What runs is listed, and ended where it runs."""
+        jid = up.invoke("cmd", "web1", "test.sleep", "3600", "--async").stdout.split()[1][:-1]
+        wait_for(lambda: jid in up.invoke("jobs", "active").stdout)
+        line = up.invoke("jobs", "active").stdout.splitlines()[1].split()
+        assert (line[0], line[1], line[-1]) == (jid, "web1", "test.sleep")
+        found = json.loads(up.invoke("jobs", "active", "--json").stdout)
+        assert found[jid]["web1"]["pid"] == int(line[2])
+        result = up.invoke("jobs", "kill", jid)
+        assert (result.exit_code, result.stdout) == (0, f"job {jid} was killed on web1\n")
+        wait_for(lambda: "killed on request" in up.invoke("jobs", "show", jid).stdout)
+        again = up.invoke("jobs", "kill", jid, "--json")
+        assert again.exit_code == 1
+        assert json.loads(again.stdout)["killed"] == []
+        assert "was killed nowhere" in again.stderr
+        assert jid not in up.invoke("jobs", "active").stdout
+        unknown = up.invoke("jobs", "kill", "20200101000000000000")
+        assert unknown.exit_code == 1
+        assert "see 'reactor jobs list'" in unknown.stderr
 
     def test_async_and_the_job_later(self, up):
         """The id is printed, and the job can be looked up by it."""
