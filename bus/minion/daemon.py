@@ -22,7 +22,7 @@ from bus.complaints import Complaints
 from bus.errors import BusError, NotRunningError, RemoteError, WireError
 from bus.minion import forward
 from bus.minion.accepted import AcceptedJobs
-from bus.minion.jobs import Job, Result, SeenJobs, job_return, unfinished_return
+from bus.minion.jobs import Job, Result, SeenJobs, job_return, signal_number, unfinished_return
 from bus.minion.load import synced_dir
 from bus.minion.members import Limits
 from bus.minion.nursery import Nursery
@@ -107,6 +107,9 @@ class Minion:
             ("saltutil.running", 0): self._pool.running,
             ("saltutil.find_job", 1): self._pool.find,
             ("saltutil.kill_job", 1): self._pool.kill,
+            ("saltutil.term_job", 1): partial(self._signal, number="SIGTERM"),
+            ("saltutil.signal_job", 2): self._signal,
+            ("saltutil.kill_all_jobs", 0): self._pool.kill_all,
         }
 
     def run(self, stop: Stop) -> None:
@@ -137,6 +140,10 @@ class Minion:
             "jobs.running": lambda _params: self._pool.running(),
             "jobs.find": lambda params: self._pool.find(str(params.get("jid", ""))),
             "jobs.kill": lambda params: self._pool.kill(str(params.get("jid", ""))),
+            "jobs.kill_all": lambda _params: self._pool.kill_all(),
+            "jobs.signal": lambda params: self._signal(
+                str(params.get("jid", "")), str(params.get("signal", ""))
+            ),
             "modules.sync": lambda _params: self._sync_now(),
         }
         sockets = self._parts.sockets(self._opts, methods, self._on_event)
@@ -228,8 +235,15 @@ class Minion:
         method = self._direct.get((job.fun, len(job.arg)))
         if method is None or not all(isinstance(arg, str | int) for arg in job.arg):
             return False
-        self._on_job_done(job, Result(method(*map(str, job.arg))))
+        try:
+            result = Result(method(*map(str, job.arg)))
+        except BusError as error:
+            result = Result.failed(f"ERROR: {error}")
+        self._on_job_done(job, result)
         return True
+
+    def _signal(self, jid: str, number: str) -> bool:
+        return self._pool.signal(jid, signal_number(number))
 
     def _on_job_done(self, job: Job, result: Result) -> None:
         self._send_return(job_return(job, result))

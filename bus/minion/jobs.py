@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bus.errors import WireError
+from bus.errors import ArgumentsError, WireError
 
 RETCODE_FAILED = 1
 RETCODE_NOT_AVAILABLE = 254
@@ -145,6 +145,26 @@ def describe_exit(code: int | None) -> str:
         name = f"signal {-code}"
     hint = ": out of memory?" if -code == signal.SIGKILL else ""
     return f"was killed by {name}{hint}"
+
+
+def signal_number(name: str) -> int:
+    """Return the number of a signal.
+
+    Args:
+        name: ``15``, ``TERM`` or ``SIGTERM``.
+
+    Raises:
+        ArgumentsError: there is no such signal.
+    """
+    text = name.strip().upper()
+    try:
+        if text.isdigit():
+            return signal.Signals(int(text)).value
+        return signal.Signals[f"SIG{text.removeprefix('SIG')}"].value
+    except (ValueError, KeyError):
+        raise ArgumentsError(
+            f"{name[:40]!r} is no signal: give a name such as SIGTERM or a number such as 15"
+        ) from None
 
 
 class SeenJobs:

@@ -174,6 +174,30 @@ class Pool:
                 return True
         return False
 
+    def kill_all(self) -> list[str]:
+        """End all jobs, those that wait too; return their ids."""
+        waiting = [task.job.jid for task in self._queue]
+        running = [worker.task.job.jid for worker in self._workers.values() if worker.task]
+        # Those that wait first: one that runs would make room for them.
+        return sorted(jid for jid in [*waiting, *running] if self.kill(jid))
+
+    def signal(self, jid: str, number: int) -> bool:
+        """Send a signal to a running job and the processes that it started.
+
+        Args:
+            jid: the job's id.
+            number: of the signal.
+
+        Returns:
+            Whether it runs here; one that waits for a worker does not.
+        """
+        for worker in self._workers.values():
+            if worker.task and worker.task.job.jid == jid and worker.pid:
+                with contextlib.suppress(ProcessLookupError):  # it ended a moment ago
+                    os.killpg(worker.pid, number)
+                return True
+        return False
+
     def reload(self) -> None:
         """Replace every worker by a fresh one, the busy ones when they are done.
 

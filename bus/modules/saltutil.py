@@ -49,6 +49,43 @@ def kill_job(jid: str) -> Any:
     return _ask("jobs.kill", {"jid": str(jid)})
 
 
+def term_job(jid: str) -> Any:
+    """Ask a running job and the processes that it started to end, with SIGTERM.
+
+    CLI example: ``reactor cmd web1 saltutil.term_job 20261122093000123456``
+
+    Returns:
+        Whether it runs here.
+    """
+    return signal_job(jid, "SIGTERM")
+
+
+def signal_job(jid: str, sig: int | str) -> Any:
+    """Send a signal to a running job and the processes that it started.
+
+    CLI example: ``reactor cmd web1 saltutil.signal_job 20261122093000123456 SIGUSR1``
+
+    Args:
+        jid: the job's id.
+        sig: the signal's name or number.
+
+    Returns:
+        Whether it runs here.
+
+    Raises:
+        ArgumentsError: there is no such signal.
+    """
+    return _ask("jobs.signal", {"jid": str(jid), "signal": str(sig)})
+
+
+def kill_all_jobs() -> list[str]:
+    """End all jobs here, those that wait too, and return their ids.
+
+    CLI example: ``reactor cmd web1 saltutil.kill_all_jobs``
+    """
+    return list(_ask("jobs.kill_all", {}))
+
+
 def sync_modules() -> list[str]:
     """Fetch the custom modules (``_modules``), load all functions anew, return what changed.
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bus import endpoints, rpc
@@ -13,10 +12,19 @@ __opts__: Mapping[str, Any]
 _SECONDS = 5.0
 
 
-def grains(tgt: str = "*") -> dict[str, Any]:
-    """Return the grains of the minions whose id matches a glob.
+def grains(tgt: str | Sequence[str] = "*", tgt_type: str = "glob") -> dict[str, Any]:
+    """Return the grains that minions told the master when they connected.
 
     CLI example: ``reactor run cache.grains 'web*'``
+
+    Args:
+        tgt: which minions.
+        tgt_type: how ``tgt`` is read, such as ``list`` or ``grain``.
     """
-    found = rpc.call(endpoints.master_link(__opts__), "minions.grains", {}, _SECONDS)
-    return {ident: found[ident] for ident in sorted(found) if fnmatch.fnmatchcase(ident, tgt)}
+    found = _ask("minions.grains", {})
+    wanted = _ask("minions.match", {"tgt": tgt, "tgt_type": tgt_type})
+    return {ident: found[ident] for ident in sorted(wanted) if ident in found}
+
+
+def _ask(method: str, params: Mapping[str, Any]) -> Any:
+    return rpc.call(endpoints.master_link(__opts__), method, params, _SECONDS)

@@ -306,6 +306,36 @@ def test_a_job_that_cannot_be_noted_runs_all_the_same(run, parts):
     assert parts.made_link.returns[0]["success"]
 
 
+def test_signals_to_jobs(run, parts, tmp_path):
+    """They are answered at once, by the minion itself, while every worker is busy."""
+    started = tmp_path / "started"
+
+    def ask(number, fun, *args):
+        parts.made_link.hooks.on_job(job(number, fun, *args))
+        return parts.made_link.returns[-1]
+
+    def script(_minion):
+        yield lambda: parts.made_link
+        parts.made_link.hooks.on_job(job(1, "test.sleep", 600, str(started)))
+        yield started.exists
+        assert ask(2, "saltutil.term_job", f"{9:020}")["return"] is False
+        refused = ask(3, "saltutil.signal_job", f"{1:020}", "NOTHING")
+        assert (refused["success"], "is no signal" in refused["return"]) == (False, True)
+        assert ask(4, "saltutil.signal_job", f"{1:020}", 15)["return"] is True
+        yield lambda: parts.made_link.returns[-1]["jid"] == f"{1:020}"
+        assert "SIGTERM" in parts.made_link.returns[-1]["return"]
+        started.unlink()
+        parts.made_link.hooks.on_job(job(5, "test.sleep", 600, str(started)))
+        yield started.exists
+        assert ask(6, "saltutil.kill_all_jobs")["return"] == [f"{5:020}"]
+        sockets = parts.made_sockets.methods
+        assert sockets["jobs.kill_all"]({}) == [f"{5:020}"]
+        assert sockets["jobs.signal"]({"jid": "x", "signal": "TERM"}) is False
+        yield lambda: parts.made_link.returns[-1]["jid"] == f"{5:020}"
+
+    run(script)
+
+
 def test_the_link_is_opened_with_the_grains(run, parts):
     """The minion introduces itself with what its worker found."""
 

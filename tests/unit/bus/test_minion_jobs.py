@@ -2,8 +2,8 @@
 
 import pytest
 
-from bus.errors import WireError
-from bus.minion.jobs import Job, Result, SeenJobs, describe_exit, job_return
+from bus.errors import ArgumentsError, WireError
+from bus.minion.jobs import Job, Result, SeenJobs, describe_exit, job_return, signal_number
 
 GOOD = {"jid": "20261122093000123456", "fun": "test.ping", "arg": [1, {"__kwarg__": True, "a": 2}]}
 
@@ -90,3 +90,16 @@ def test_a_job_is_seen_once():
     assert seen.add("c")
     assert seen.add("a")
     assert not seen.add("c")
+
+
+@pytest.mark.parametrize("name", ["15", "TERM", "SIGTERM", " sigterm "])
+def test_signal_number(name):
+    """By number or name."""
+    assert signal_number(name) == 15
+
+
+@pytest.mark.parametrize("name", ["", "0", "999", "TERMINATE", "-1"])
+def test_no_signal(name):
+    """It is said what a signal looks like."""
+    with pytest.raises(ArgumentsError, match="such as SIGTERM"):
+        signal_number(name)

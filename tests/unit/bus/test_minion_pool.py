@@ -131,6 +131,31 @@ def test_kill(rig, tmp_path):
     assert not rig.pool.kill("nobody")
 
 
+def test_kill_all(rig, tmp_path):
+    """Those that wait do not begin when those that run make room."""
+    started = tmp_path / "started"
+    running, ended = rig.submit("test.sleep", 600, str(started))
+    waiting, dropped = rig.submit("test.ping")
+    rig.until(started.exists)
+    assert rig.pool.kill_all() == sorted([running, waiting])
+    rig.until(lambda: ended)
+    assert dropped[0].value == "test.ping was killed before it ran"
+    assert rig.pool.kill_all() == []
+
+
+def test_signal(rig, tmp_path):
+    """It goes to the job that runs; one that waits has no process."""
+    started = tmp_path / "started"
+    running, ended = rig.submit("test.sleep", 600, str(started))
+    waiting, _ = rig.submit("test.ping")
+    rig.until(started.exists)
+    assert not rig.pool.signal(waiting, signal.SIGTERM)
+    assert not rig.pool.signal("nobody", signal.SIGTERM)
+    assert rig.pool.signal(running, signal.SIGTERM)
+    rig.until(lambda: ended)
+    assert "was killed by SIGTERM" in ended[0].value
+
+
 def test_a_full_queue_refuses():
     """What does not fit into the queue fails at once and says so."""
     with Rig(limits=Limits(warm=1, most=1, queue=1)) as rig:

@@ -28,6 +28,8 @@ def asked(opts):
         "jobs.running": lambda _: JOBS,
         "jobs.find": lambda params: {job["jid"]: job for job in JOBS}.get(params["jid"], {}),
         "jobs.kill": lambda params: notes.append(params) or True,
+        "jobs.signal": lambda params: notes.append(params) or True,
+        "jobs.kill_all": lambda _: ["1", "2"],
         "modules.sync": lambda _: 3,
         "status": lambda _: {"sync": next(SYNCS[0])},
     }
@@ -50,6 +52,14 @@ def test_jobs(saltutil, asked):
     assert saltutil.find_job("3") == {}
     assert saltutil.kill_job(20261122) is True
     assert asked == [{"jid": "20261122"}]
+
+
+def test_signals(saltutil, asked):
+    """To one job, or the end of all."""
+    assert saltutil.signal_job(7, 10) is True
+    assert saltutil.term_job("8") is True
+    assert asked == [{"jid": "7", "signal": "10"}, {"jid": "8", "signal": "SIGTERM"}]
+    assert saltutil.kill_all_jobs() == ["1", "2"]
 
 
 def test_sync(saltutil, asked):

@@ -9,15 +9,14 @@ import time
 import pytest
 
 from bus import loader
+from bus.client import LocalClient
 from bus.config import master_config, private_dir
-from bus.errors import NotRunningError
+from bus.errors import ArgumentsError, NotRunningError
 from bus.event import MinionEvent, get_event
-from bus.keys import KeyStore
 from bus.modules._errors import InvocationError
 from bus.runners import state as state_module
 from tests.unit.bus.loader_tools import link, master_bus, minion_bus, runner
-
-KEY = b"0" * 40
+from tests.unit.bus.test_client import master  # noqa: F401 - a fixture
 
 
 @pytest.fixture
@@ -180,48 +179,176 @@ def test_values_that_json_cannot_hold():
     assert state_module._as_text(1 + 2j) == "(1+2j)"
 
 
+def matching(*minions):
+    """Return a method that stands for the master's targets: those named, or all."""
+
+    def match(params):
+        target = params["tgt"]
+        return list(minions) if target == "*" else [one for one in minions if one in target]
+
+    return match
+
+
 def test_manage(opts):
-    """Accepted minions are up or down."""
-    store = KeyStore(opts["pki_dir"])
-    for ident in ("a", "b", "c"):
-        store.submit(ident, KEY, auto_accept=ident != "c")
+    """Accepted minions are up or down, by each name that Salt has for it."""
     manage = runner("manage", opts)
     with pytest.raises(NotRunningError):
         manage.up()
-    with link(opts, {"minions.connected": lambda _: ["b", "stranger"]}):
-        assert manage.status() == {"up": ["b"], "down": ["a"]}
-        assert manage.up() == ["b"]
-        assert manage.down() == ["a"]
+    methods = {
+        "minions.connected": lambda _: ["b", "stranger"],
+        "minions.match": matching("a", "b", "c"),
+    }
+    with link(opts, methods):
+        assert manage.status() == {"up": ["b"], "down": ["a", "c"]}
+        assert manage.status(["a"], "list") == {"up": [], "down": ["a"]}
+        assert manage.up() == manage.present() == manage.alived() == ["b"]
+        assert manage.down() == manage.not_present() == manage.not_alived() == ["a", "c"]
+        assert manage.present(subset=["a"]) == []
+        assert manage.not_alived("c") == ["c"]
+
+
+def test_manage_versions(master_opts, master, monkeypatch):  # noqa: F811 - the fixture
+    """By what is to be done about them."""
+    monkeypatch.setattr("bus.__version__", "1.10.0")
+    versions = {"a": "1.10.0", "b": "1.9.5", "c": "2.0.0rc1"}
+    master.answers["test.version"] = versions.get
+    assert runner("manage", master_opts).versions() == {
+        "Master": "1.10.0",
+        "Up to date": {"a": "1.10.0"},
+        "Minion requires update": {"b": "1.9.5"},
+        "Minion newer than master": {"c": "2.0.0rc1"},
+    }
 
 
 def test_cache_grains(opts):
-    """Grains by glob."""
+    """Grains by target; a minion that never came has none."""
     grains = {"web1": {"os": "Debian"}, "db1": {"os": "Arch"}}
-    with link(opts, {"minions.grains": lambda _: grains}):
-        assert runner("cache", opts).grains("web*") == {"web1": {"os": "Debian"}}
+    methods = {
+        "minions.grains": lambda _: grains,
+        "minions.match": matching("web1", "web2", "db1"),
+    }
+    with link(opts, methods):
+        assert runner("cache", opts).grains("web1,web2", "list") == {"web1": {"os": "Debian"}}
         assert list(runner("cache", opts).grains()) == ["db1", "web1"]
 
 
-def test_jobs(opts):
-    """Jobs, their returns, and those that are not over."""
-    known = {
-        "2": {"fun": "test.ping", "minions": ["a", "b", "c"], "missing": ["c"]},
-        "1": {"fun": "cmd.run", "minions": ["a"], "missing": []},
-        "3": {"fun": "cmd.run"},
-    }
-    asked = []
-    returns = {"1": {"a": True}, "2": {"a": True}}
+def test_salt_execute(master_opts, master):  # noqa: F811 - the fixture
+    """On minions; what Salt hands over besides is no argument of the job."""
+    salt = runner("salt", master_opts)
+    assert salt.execute("*", "test.ping") == dict.fromkeys("abc", True)
+    found = salt.execute(["a"], "test.ping", "x", tgt_type="list", kwarg={"k": 1}, __pub_user="y")
+    assert found == {"a": True}
+    assert master.jobs[-1]["arg"] == ["x", {"__kwarg__": True, "k": 1}]
+
+
+ONE, TWO, THREE = "20261122090000000001", "20261122093000000002", "20261123090000000003"
+JOBS = {
+    TWO: {"fun": "test.ping", "tgt": "*", "minions": ["a", "b", "c"], "missing": ["c"]},
+    ONE: {"fun": "cmd.run", "arg": ["id"], "tgt": ["a"], "tgt_type": "list", "minions": ["a"]},
+    THREE: {"fun": "cmd.script", "tgt": "nobody", "user": "jane"},
+}
+RETURNS = {
+    ONE: {"a": {"return": "root", "retcode": 0, "success": True}},
+    TWO: {
+        "a": {"return": True, "retcode": 0, "success": True},
+        "b": {"return": "no", "retcode": 2, "success": False},
+    },
+}
+
+
+@pytest.fixture
+def jobs(opts):
+    """The runner, with a master that knows three jobs; ``asked`` has what it was asked."""
+    module = runner("jobs", opts)
+    module.asked = []
+
+    def get(params):
+        jid = params["jid"]
+        return {**JOBS[jid], "returns": RETURNS.get(jid, {})} if jid in JOBS else {}
+
     methods = {
-        "jobs.list": lambda params: asked.append(params) or known,
-        "jobs.lookup": lambda params: returns.get(params["jid"], {}),
+        "jobs.list": lambda params: module.asked.append(params) or JOBS,
+        "jobs.get": get,
+        "jobs.lookup": lambda params: {
+            minion: ret["return"] for minion, ret in RETURNS.get(params["jid"], {}).items()
+        },
     }
-    jobs = runner("jobs", opts)
     with link(opts, methods):
-        assert list(jobs.list_jobs()) == ["1", "2", "3"]
-        jobs.list_jobs(limit=2)
-        assert asked[-1] == {"limit": 2}
-        assert jobs.lookup_jid(2) == {"a": True}
-        assert jobs.active() == {"2": {**known["2"], "Running": ["b"]}}
+        yield module
+
+
+def test_jobs_listed(jobs):
+    """In Salt's form, the oldest first."""
+    found = jobs.list_jobs()
+    assert list(found) == [ONE, TWO, THREE]
+    assert found[ONE] == {
+        "Function": "cmd.run",
+        "Arguments": ["id"],
+        "Target": ["a"],
+        "Target-type": "list",
+        "User": "",
+        "StartTime": "2026, Nov 22 09:00:00.000001",
+    }
+    jobs.list_jobs(limit=2)
+    assert jobs.asked == [{}, {"limit": 2}]
+
+
+@pytest.mark.parametrize(
+    ("filters", "jids"),
+    [
+        ({"search_function": "cmd.*"}, [ONE, THREE]),
+        ({"search_function": ["test.*", "cmd.run"]}, [ONE, TWO]),
+        ({"search_target": "b"}, [TWO]),
+        ({"search_target": ["nobod?"]}, [THREE]),
+        ({"search_target": "a", "limit": 1}, [TWO]),
+        ({"start_time": "2026-11-22T09:30:00+00:00"}, [TWO, THREE]),
+        ({"end_time": "2026-11-22T09:30:00+00:00"}, [ONE]),
+        ({"start_time": "2000-01-01", "end_time": "1999-01-01"}, []),
+        ({"start_time": "9000w"}, [ONE, TWO, THREE]),
+    ],
+)
+def test_jobs_filtered(jobs, filters, jids):
+    """By function, target and time; filters look at all that the master lists."""
+    assert list(jobs.list_jobs(**filters)) == jids
+    assert jobs.asked == [{"limit": 10_000}]
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "99999999w"])
+def test_jobs_of_no_time(jobs, text):
+    """One line with the forms that there are."""
+    with pytest.raises(InvocationError, match=r"end_time is .* an age such as 2h"):
+        jobs.list_jobs(end_time=text)
+
+
+def test_one_job(jobs):
+    """With its returns; by its id, the newest, or the newest that matches."""
+    found = jobs.list_job(TWO)
+    assert (found["jid"], found["Function"], found["Minions"]) == (TWO, "test.ping", list("abc"))
+    assert found["Result"]["b"]["retcode"] == 2
+    assert jobs.print_job(TWO) == {TWO: found}
+    assert list(jobs.last_run()) == [THREE]
+    assert jobs.last_run(function="test.*") == {TWO: found}
+    assert jobs.last_run(target="z") == {}
+    assert jobs.lookup_jid(TWO) == {"a": True, "b": "no"}
+    assert jobs.exit_success(TWO) == {"a": True, "b": False, "c": False}
+    with pytest.raises(ArgumentsError, match="there is no job 5: see"):
+        jobs.exit_success("5")
+
+
+def test_jobs_active(master_opts, master):  # noqa: F811 - the fixture
+    """What minions run, with what the master knows of it."""
+    master.answers["x.y"] = lambda minion: 1 if minion == "c" else master.QUIET
+    with LocalClient(mopts=master_opts) as client:
+        jid = client.run_job("*", "x.y", [5])["jid"]
+    foreign = {"jid": "mine", "fun": "own.job", "pid": 9}
+    row = {"jid": jid, "fun": "x.y", "pid": 7}
+    master.answers["saltutil.running"] = {"a": [row], "b": [row, foreign], "c": []}.get
+    found = runner("jobs", master_opts).active()
+    assert list(found) == [jid, "mine"]
+    assert found[jid]["Function"] == "x.y"
+    assert found[jid]["Running"] == [{"a": 7}, {"b": 7}]
+    assert found[jid]["Returned"] == ["c"]
+    assert (found["mine"]["Function"], found["mine"]["StartTime"]) == ("own.job", "")
 
 
 def test_state_event_of_the_minion(opts, minion_opts, output):
