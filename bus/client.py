@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -77,6 +78,7 @@ class LocalClient:
         self.opts = mopts if mopts is not None else client_config(c_path)
         self._link = rpc.Connection(endpoints.master_link(self.opts))
         self._listener: Listener | None = None
+        self._heard: deque[bytes] = deque()
         self._pid = os.getpid()
 
     def cmd(
@@ -297,18 +299,23 @@ class LocalClient:
                 listener.close()
                 raise
             self._listener, self._pid = listener, os.getpid()
+            self._heard.clear()
         return self._listener
 
     def _next_return(self, listener: Listener, jid: str, timeout: float) -> dict[str, Any] | None:
         deadline = time.monotonic() + timeout
         prefix = f"salt/job/{jid}/ret/".encode()
-        while (left := deadline - time.monotonic()) > 0:
-            heard = listener.receive(left)
-            for event in heard.events if heard else ():
+        while True:
+            while self._heard:
+                event = self._heard.popleft()
                 if event.startswith(prefix):
                     with contextlib.suppress(WireError):
                         return wire.unpack_event(event)[1]
-        return None
+            left = deadline - time.monotonic()
+            heard = listener.receive(left) if left > 0 else None
+            if heard is None:
+                return None
+            self._heard.extend(heard.events)
 
     def _returned(self, jid: str, minions: set[str]) -> list[tuple[str, dict[str, Any]]]:
         """Return what the master has of these minions for a job, as their returns have it."""
