@@ -112,15 +112,17 @@ class Outlet(ABC):
 class SingleOutlet(Outlet):
     """Publishes each event by itself, as Salt does, for any ZeroMQ subscriber."""
 
-    _wanted: frozenset[bytes] = frozenset()
+    _wanted = 0
 
     def want(self, topic: bytes) -> None:
-        """Somebody wants the tags that begin with ``topic``."""
-        self._wanted |= {topic}
+        """Somebody wants the tags that begin with ``topic``: how many such there are is enough."""
+        del topic
+        self._wanted += 1
 
     def leave(self, topic: bytes) -> None:
         """Nobody wants them any more."""
-        self._wanted -= {topic}
+        del topic
+        self._wanted -= 1
 
     def publish(self, events: Sequence[bytes], body: bytes) -> None:
         """Publish each event, if anybody listens here; ZeroMQ chooses for whom."""

@@ -78,7 +78,7 @@ def read_event(file: TextIO) -> dict[str, Any]:
     import json
 
     try:
-        event = json.load(file)
+        event: dict[str, Any] = json.load(file)
     except ValueError as error:
         raise click.UsageError(f"{file.name}: no JSON: {error}") from error
     good = isinstance(event, dict) and event and event.keys() <= {"tag", "data"}

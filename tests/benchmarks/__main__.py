@@ -25,6 +25,7 @@ WORKS = (
     "fanout",
     "reaction",
     "job",
+    "fleet",
     "cli",
     "matching",
     "reload",

@@ -151,6 +151,13 @@ def start_bus(group: Group, opts: Opts) -> Child:
     return child
 
 
+def start_link(group: Group, opts: Opts) -> Child:
+    """Start a master's link server and wait until it serves."""
+    child = group.start(_link, opts)
+    _await_answer(endpoints.master_link(opts))
+    return child
+
+
 def start_reactor(group: Group, opts: Opts) -> Child:
     """Start a master's reactor and wait until it serves."""
     child = group.start(_reactor, opts)
@@ -163,6 +170,13 @@ def _bus(_pipe: Connection, opts: Opts) -> None:
     from bus.stopping import Stop
 
     process.run(opts, Stop().install())
+
+
+def _link(_pipe: Connection, opts: Opts) -> None:
+    from bus.link.server import LinkServer
+    from bus.stopping import Stop
+
+    LinkServer(opts).run(Stop().install())
 
 
 def _reactor(_pipe: Connection, opts: Opts) -> None:

@@ -14,7 +14,7 @@ from tests.integration.loads import LOAD, MB, SOAK, child, fire, listen, residen
 from tests.support import SECONDS, master_options, running_bus, wait_for
 
 EVENTS = scaled(50_000, 400_000)
-RUNS = scaled(1, 5)
+RUNS = scaled(1, 9)
 OTHERS = 2
 QUEUE = 4 * MB
 BOUND = 20 * MB

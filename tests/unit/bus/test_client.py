@@ -17,6 +17,7 @@ from bus.errors import (
     NotRunningError,
     TargetError,
 )
+from bus.publisher import Publisher
 from bus.store import MemoryStore
 from tests.support import wait_for
 from tests.unit.bus.loader_tools import Answers, serving
@@ -355,6 +356,23 @@ class TestLocalClient:
         assert [list(one) for one in found] == [["a"], ["b"], ["c"]]
         assert found[0]["a"]["fun"] == "test.ping"
         assert found[0]["a"]["success"] is True
+
+    def test_returns_that_come_together(self, client, master):
+        """Each of them counts, though the bus publishes them as one message."""
+        master.answers["x.y"] = lambda _: master.QUIET
+        pub = _listened(client, "*", "x.y")
+        events = [
+            wire.pack_event(
+                f"salt/job/{pub['jid']}/ret/{minion}",
+                {"id": minion, "jid": pub["jid"], "return": minion, "retcode": 0, "success": True},
+            )
+            for minion in pub["minions"]
+        ]
+        fired = Publisher(endpoints.master_pull(client.opts))
+        fired.fire(events, 5)
+        fired.close()
+        found = [list(answer) for answer in client.get_returns_iter(pub, 60)]
+        assert found == [[minion] for minion in pub["minions"]]
 
     def test_what_is_no_event_is_passed_over(self, client, master):
         """A return that cannot be read is as one that did not come."""
