@@ -1,4 +1,4 @@
-"""A minion killed with SIGKILL while it runs a job: whoever waits is told, and so is the record."""
+"""A minion, or the master, killed with SIGKILL while a job runs: whoever waits is told."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from bus.client import LocalClient
 from bus.config import master_config
-from tests.system import running, wait_until
+from tests.system import System, running, wait_until
 
 LONG = 3600
 
@@ -40,6 +40,12 @@ def _kill_minion(system, client, jid):
     with LocalClient(mopts=client.opts) as other:
         wait_until(lambda: other.cmd("web1", "saltutil.find_job", [jid]).get("web1"))
     os.kill(_minion_pid(system), signal.SIGKILL)
+
+
+def _sleeping(client):
+    """Return the ids of the jobs that sleep on the minion."""
+    found = client.cmd("web1", "saltutil.running").get("web1", [])
+    return [job["jid"] for job in found if job["fun"] == "test.sleep"]
 
 
 def test_whoever_waits_is_told(system, client):
@@ -71,14 +77,28 @@ def test_whoever_waits_is_told(system, client):
 def test_the_command_says_so(system, client):
     """``reactor cmd`` names the minion and ends with a status that is no success."""
     process = system.start("cmd", "web1", "test.sleep", str(LONG), "--timeout", str(LONG))
-    with LocalClient(mopts=client.opts) as other:
-        running_jobs = lambda: [  # noqa: E731 - a condition, in one expression
-            job["jid"]
-            for job in other.cmd("web1", "saltutil.running").get("web1", [])
-            if job["fun"] == "test.sleep"
-        ]
-        wait_until(running_jobs)
+    wait_until(lambda: _sleeping(client))
     os.kill(_minion_pid(system), signal.SIGKILL)
     out, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "reactor: web1 went away" in errors or "was killed while it ran" in out
+
+
+def test_a_master_that_goes_away(tmp_path):
+    """The error of who waits names the job, by which it can be asked for later."""
+    system = System(tmp_path, ())
+    try:
+        system.wait_ready()
+        process = system.start("cmd", "web1", "test.sleep", str(LONG), "--timeout", "1")
+        with LocalClient(mopts=master_config(system.config)) as client:
+            wait_until(lambda: _sleeping(client))
+            (jid,) = _sleeping(client)
+        for pid in system.left_over():
+            if int(pid) != process.pid:
+                os.kill(int(pid), signal.SIGKILL)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        system.kill()
+    assert process.returncode == 1
+    assert errors.count("\n") == 1
+    assert f"'reactor jobs show {jid}'" in errors
