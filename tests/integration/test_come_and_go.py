@@ -15,7 +15,7 @@ from tests.support import master_options, running_bus, wait_for
 
 LISTENERS = scaled(1_000, 10_000)
 ROUND = 100
-GROWTH = 8 * MB
+GROWTH = 16 * MB
 
 
 @pytest.fixture

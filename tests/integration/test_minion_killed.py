@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -95,7 +96,8 @@ def test_a_master_that_goes_away(tmp_path):
             (jid,) = _sleeping(client)
         for pid in system.left_over():
             if int(pid) != process.pid:
-                os.kill(int(pid), signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it ended with its parent
+                    os.kill(int(pid), signal.SIGKILL)
         _, errors = process.communicate(timeout=60)
     finally:
         system.kill()
