@@ -22,9 +22,10 @@ from bus.config import master_config, minion_config
 from bus.errors import BusError
 from bus.journal import JournalReader, journal_path
 from bus.wire import unpack_event
+from tests.integration.loads import scaled
 from tests.system import running, wait_until
 
-KILLS = 50 if os.environ.get("REACTOR_SOAK") else 4
+KILLS = scaled(4, 50)
 CATCH_UP = scaled(60, 1500)
 """Seconds for the reactor to answer what came while it was away: with fifty kills, a million."""
 
