@@ -131,11 +131,13 @@ class Publisher:
     def handle(self) -> None:
         """Read the answers that wait, and tell those who asked."""
         while has_input(self.socket):
-            parts = self.socket.recv_multipart(zmq.NOBLOCK)
-            try:
-                self._take(parts)
-            except WireError as error:
-                log.warning("an answer of %s that cannot be read: %s", self.address, error)
+            self._handle_one()
+
+    def _handle_one(self) -> None:
+        try:
+            self._take(self.socket.recv_multipart(zmq.NOBLOCK))
+        except WireError as error:
+            log.warning("an answer of %s that cannot be read: %s", self.address, error)
 
     def tick(self) -> None:
         """Send again what has waited too long. To be called every now and then."""
@@ -208,8 +210,11 @@ class Publisher:
         deadline = None if timeout is None else time.monotonic() + timeout
 
         def turn() -> bool:
-            self.handle()
-            return done()
+            while not done():
+                if not has_input(self.socket):
+                    return False
+                self._handle_one()
+            return True
 
         while True:
             step = time.monotonic() + min(self._resend_after, FIRST_RESEND)
