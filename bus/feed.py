@@ -66,6 +66,7 @@ class Feed:
         self._listener = listener
         self._journal = journal
         self._hears_all = hears_all
+        self._renumbered = False
         self._on_gap = on_gap
         self._ready: deque[Numbered] = deque()
         self.lost = 0
@@ -122,7 +123,9 @@ class Feed:
         else:
             batch = deque(self._ready.popleft() for _ in range(limit))
         if batch:
-            self.after = batch[-1][0]
+            self.after = max(self.after, batch[-1][0])
+        if self._journal is None and not self._ready:
+            self.after = max(self.after, self._last)
         return batch
 
     def close(self) -> None:
@@ -158,13 +161,15 @@ class Feed:
         """Begin at the start of a bus that counts anew, such as one with a new journal."""
         self._bus_id = heard.bus_id
         if self._journal is None:
-            self._last = 0
+            # Events may have come before the mark that names their bus: they are not lost.
+            self._last = self._last if self._renumbered else 0
+            self._upto = self.after = self._last
+            self._renumbered = False
             return
         log.warning("the bus has another journal than before: reading it from its start")
-        path = self._journal.path
+        journal = JournalReader(self._journal.path)
         self._journal.close()
-        self._journal = None
-        self._journal = JournalReader(path)
+        self._journal = journal
         dropped = list(self._ready)
         self._ready.clear()
         self._last = self._upto = self.after = 0
@@ -185,6 +190,8 @@ class Feed:
             self._upto = max(self._upto, heard.seq)
 
     def _take_live(self, heard: Heard) -> None:
+        if heard.events and heard.before < self._last and self._hears_all:
+            self._renumbered, self._last = True, 0
         expected = self._last + 1
         self._ready.extend(zip(heard.numbers, heard.events, strict=True))
         if heard.events or self._hears_all:

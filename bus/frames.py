@@ -275,7 +275,9 @@ def unpack_group(group: Group, *, chosen: bool) -> tuple[Sequence[int], list[byt
     numbers: Sequence[int] = range(group.last - group.size + 1, group.last + 1)
     if chosen and isinstance(value, list) and len(value) == 2:
         numbers, value = value
-    if not isinstance(value, list) or not len(value) == len(numbers) == group.size:
+    if not isinstance(value, list) or not isinstance(numbers, list | range):
+        raise WireError("a published group that is no list of events")
+    if not len(value) == len(numbers) == group.size:
         raise WireError("a published group with another number of events than it says")
     return numbers, value
 

@@ -120,6 +120,7 @@ class Listener:
         if not is_listening(self.address) and not _appears(self.address, timeout):
             raise not_running(self.address)
         if not poll_until(self.socket, time.monotonic() + timeout, turn):
+            self._forget_question()
             raise not_running(self.address)
         self._asked = False
         # What came before the mark did not yet know whose numbers it has.
@@ -226,6 +227,13 @@ class Listener:
         """Hear nothing more: a bus that has no room for us is not to work for us either."""
         disconnect(self.socket, self.address)
         self._away = True
+        self._forget_question()
+
+    def _forget_question(self) -> None:
+        """Ask anew the next time: under a topic that a bus has heard already there is no answer."""
+        if self._sync:
+            self.socket.unsubscribe(self._sync)
+        self._sync, self._asked = b"", False
 
     def _come_back(self) -> None:
         """Ask a bus that had no room whether it has by now."""

@@ -396,7 +396,8 @@ class Listening:
         known, has_looked = feed.upto, False
         while True:
             left = _POLL if deadline is None else deadline - time.monotonic()
-            if left <= 0 and has_looked and feed.after >= known:
+            # What the journal still holds is there too; of a live feed it is what was read.
+            if left <= 0 and has_looked and (not self._is_complete or feed.after >= known):
                 return None
             self._batch = feed.take(drain=left <= 0)
             has_looked = True

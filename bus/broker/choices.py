@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -34,20 +35,22 @@ class Choices:
     def __init__(self, run: int) -> None:
         self._base = run << frames.RUN_BITS
         self._sent: dict[bytes, int] = {}
+        self._counts: Counter[int] = Counter()
         self._lengths: tuple[int, ...] = ()
 
     def add(self, prefix: bytes) -> None:
         """Somebody wants a prefix that nobody wanted."""
         self._sent[prefix] = self._base
-        self._count_lengths()
+        self._counts[len(prefix)] += 1
+        self._lengths = tuple(self._counts)
 
     def remove(self, prefix: bytes) -> None:
         """Nobody wants a prefix any more."""
-        self._sent.pop(prefix, None)
-        self._count_lengths()
-
-    def _count_lengths(self) -> None:
-        self._lengths = tuple(sorted({len(prefix) for prefix in self._sent}))
+        if self._sent.pop(prefix, None) is None:
+            return
+        self._counts[len(prefix)] -= 1
+        self._counts = +self._counts
+        self._lengths = tuple(self._counts)
 
     def sent(self, prefix: bytes) -> int:
         """Return how many events there were for a prefix so far."""

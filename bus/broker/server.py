@@ -36,8 +36,9 @@ who listens have something to do while the next one is written."""
 MAX_FIRE_BYTES = 4 << 20
 """The largest message that is taken, unless ``max_event_size`` is larger."""
 
-_LEAST_PIECES = 16
-"""Two megabytes: an event of the largest usual size, and some more."""
+_QUEUE_OF_FIRES = 2
+"""The largest fires that a listener's queue must hold, or it would never get one whole: ZeroMQ
+learns only after half a queue that there is room again."""
 
 MAX_FAILED = 1000
 """Held fires that failed and are remembered, should their producer ask again."""
@@ -120,7 +121,8 @@ class EventSockets:
         self._pull.set(zmq.MAXMSGSIZE, _room_for_fires(limits.max_event_size))
         self._pull.set(zmq.RCVHWM, MAX_MESSAGES_PER_TURN * 2)
         shared = (self._listeners, self._store, self._complaints)
-        pieces = max(_LEAST_PIECES, limits.listener_queue_size // frames.PIECE_BYTES)
+        least = _QUEUE_OF_FIRES * -(-_room_for_fires(limits.max_event_size) // frames.PIECE_BYTES)
+        pieces = max(least, limits.listener_queue_size // frames.PIECE_BYTES)
         self._outlets = (
             SingleOutlet(context.socket(zmq.XPUB), limits.listener_queue, *shared),
             GroupOutlet(context.socket(zmq.XPUB), pieces, *shared),

@@ -109,17 +109,13 @@ def _end_of(firsts: list[int], first: int) -> int | None:
 
 def _bus_id(path: Path) -> str:
     """Return the name of the journal's numbering as the newest file that can be read has it."""
-    for first in reversed(segments.first_seqs(path)):
-        with (
-            contextlib.suppress(sqlite3.Error),
-            contextlib.closing(segments.open_reader(segments.segment_file(path, first))) as db,
-        ):
-            row = db.execute("SELECT value FROM meta WHERE name = 'bus_id'").fetchone()
-            if row:
-                return str(row[0])
-    raise JournalError(
-        f"no file in {path} says which journal it is: move the directory away to start a new one"
-    )
+    found = segments.known_bus_id(path)
+    if found is None:
+        raise JournalError(
+            f"no file in {path} says which journal it is: move the directory away to start a new "
+            "one"
+        )
+    return found
 
 
 class _Segment:

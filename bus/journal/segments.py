@@ -26,6 +26,7 @@ such a one is moved when it is closed, elsewhere."""
 
 Meta = dict[str, str | int]
 
+_WHOLE = ".whole"
 _NAME = re.compile(r"(\d{20})\.db")
 
 LAST_FIRES = """
@@ -134,8 +135,19 @@ def building(
             db.executemany("INSERT INTO meta VALUES (?, ?)", about.items())
             db.executemany("INSERT INTO producers VALUES (?, ?, ?)", producers)
             yield db
-    remove_helpers(path)
+    if path.exists():
+        # From here on it is finished, whatever is killed: see `finish`.
+        unfinished = unfinished.rename(path.with_suffix(_WHOLE))
+        remove_helpers(path)
     unfinished.rename(path)
+
+
+def finish(folder: Path) -> None:
+    """Put segments in their place that were whole when a kill came, in place of damaged ones."""
+    for whole in folder.glob(f"*{_WHOLE}"):
+        path = whole.with_suffix(".db")
+        remove_helpers(path)
+        whole.rename(path)
 
 
 def create(path: Path, about: Meta, producers: Iterable[tuple[Any, ...]]) -> None:
@@ -147,6 +159,19 @@ def create(path: Path, about: Meta, producers: Iterable[tuple[Any, ...]]) -> Non
 def helpers(path: Path) -> list[Path]:
     """Return the files that SQLite may keep beside a segment."""
     return [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal")]
+
+
+def known_bus_id(folder: Path) -> str | None:
+    """Return the name of the numbering, as the newest file that can be read has it."""
+    for first in reversed(first_seqs(folder)):
+        with (
+            contextlib.suppress(sqlite3.Error),
+            contextlib.closing(open_reader(segment_file(folder, first))) as db,
+        ):
+            row = db.execute("SELECT value FROM meta WHERE name = 'bus_id'").fetchone()
+            if row:
+                return str(row[0])
+    return None
 
 
 def has_log(path: Path) -> bool:

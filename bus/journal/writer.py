@@ -125,6 +125,7 @@ class Journal:
 
     def _prepare(self) -> None:
         self.path.mkdir(mode=0o700, exist_ok=True)
+        segments.finish(self.path)
         if not segments.first_seqs(self.path):
             meta = segments.meta(secrets.token_hex(6))
             segments.create(segments.segment_file(self.path, 1), meta, [])
@@ -132,7 +133,8 @@ class Journal:
     def _open_newest(self) -> None:
         self._first_seq = segments.first_seqs(self.path)[-1]
         if is_damaged(self.file):
-            log.error("%s", salvage(self.file, segments.meta(secrets.token_hex(6))))
+            bus_id = segments.known_bus_id(self.path) or secrets.token_hex(6)
+            log.error("%s", salvage(self.file, segments.meta(bus_id)))
         self._db = segments.open_writer(self.file, self._synchronous)
         try:
             self._read_state()
@@ -227,15 +229,16 @@ class Journal:
         first_seq = self.last_seq + 1
         meta = segments.meta(self.bus_id)
         file = segments.segment_file(self.path, first_seq)
+        # What is still in the log will be in the file before long: its pages are what counts.
+        size = _size_of(self._db)
         segments.create(file, meta, self._producers.rows())
         try:
             db = segments.open_writer(file, self._synchronous)
         except sqlite3.Error:
             segments.remove(file)  # while it is there, it would pass for the newest
             raise
+        self._closed.append(SegmentInfo(self._first_seq, size, self._last_at))
         old, self._db = self._db, db
-        # What is still in the log will be in the file before long: its pages are what counts.
-        self._closed.append(SegmentInfo(self._first_seq, _size_of(old), self._last_at))
         self._close_aside(old)
         self._first_seq, self._size, self._begun_at = first_seq, 0, 0
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bus.errors import NotRunningError
+from bus.errors import BusError, DataError, TagError
 from bus.event import MinionEvent
 from bus.modules._errors import InvocationError
 
@@ -129,7 +129,9 @@ def _taken(fire: Callable[[MinionEvent], bool]) -> bool:
     """Fire, and say whether it worked: as in Salt no bus is no exception, but False and a word."""
     try:
         taken = fire(_connection())
-    except NotRunningError as error:
+    except (DataError, TagError):  # what cannot be fired at all is the caller's to mend
+        raise
+    except BusError as error:
         _LOG.error("%s", error)
         taken = False
     if not taken:

@@ -258,3 +258,29 @@ def test_what_retention_took_away_is_a_gap(fake, told):
     assert _take_all(feed) == []
     assert told == list(feed.gaps) == [(1, 4), (11, 15)]
     feed.close()
+
+
+def test_a_loss_at_the_end_is_looked_at(fake):
+    """What a mark reports lost need not be waited for."""
+    live = Feed(fake, hears_all=True)
+    fake.fire(3)
+    fake.fire(2, heard=False)
+    fake.mark()
+    assert _take_all(live) == [1, 2, 3]
+    assert (live.after, live.upto, live.lost) == (5, 5, 2)
+
+
+def test_events_before_the_mark_of_a_new_bus_are_not_lost(fake, told, tmp_path):
+    """They were given out, though nobody knew yet whose numbers they have."""
+    live = Feed(fake, hears_all=True, on_gap=lambda *gap: told.append(gap))
+    fake.fire(5)
+    assert _take_all(live) == [1, 2, 3, 4, 5]
+    before = fake.bus_id
+    fake.renew(tmp_path)
+    after, fake.bus_id = fake.bus_id, before
+    fake.fire(2)
+    fake.bus_id = after
+    fake.mark()
+    fake.fire(1)
+    assert _take_all(live) == [1, 2, 3]
+    assert (live.lost, told) == (0, [])

@@ -530,3 +530,19 @@ def test_a_segment_that_cannot_be_opened_leaves_nothing(path, monkeypatch):
     again = Journal(path)
     assert again.last_seq == 2
     again.close()
+
+
+def test_a_kill_while_a_salvaged_segment_takes_its_place(path):
+    """It is whole by then, so the next start puts it there."""
+    journal = Journal(path)
+    for number in range(1, 11):
+        journal.append([_fire(number)])
+    journal.close()
+    whole = journal.file.with_suffix(".whole")
+    journal.file.rename(whole)
+    journal.file.write_bytes(b"damaged")
+    journal.file.with_name(f"{journal.file.name}-wal").write_bytes(b"of the damaged one")
+    again = Journal(path)
+    assert again.last_seq == 10
+    assert not whole.exists()
+    again.close()

@@ -114,7 +114,7 @@ def test_an_interrupted_import_goes_on(bus_process, lines, after):
     bus_process.restart()
     done = _import(bus_process, many)
     assert done.events == 5000
-    assert 0 < done.fresh < 5000
+    assert done.fresh < 5000  # all of it may have been on the way already
     assert [event.payload["n"] for event in _events(bus_process)] == list(range(500)) * 10
 
 

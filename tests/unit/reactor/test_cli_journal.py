@@ -230,7 +230,7 @@ def test_a_cursor_after_ctrl_c(reactor, bus_process, place):
 def test_a_slow_terminal_is_told_what_it_lost(reactor, master_opts, place):
     """``events`` behind a pipe that is not read: what it lost stands on standard error, exactly."""
     with running_bus(master_opts.with_(listener_queue_size=2 << 20)) as bus_process:
-        _lose_and_read(bus_process, place, 60_000)
+        _lose_and_read(bus_process, place, 400_000)
 
 
 def _lose_and_read(bus_process, place, count):
