@@ -12,16 +12,20 @@ import pytest
 
 from bus.client import LocalClient
 from bus.config import master_config
-from tests.system import System, running, wait_until
+from tests.system import System, wait_until
 
 LONG = 3600
 
 
 @pytest.fixture
 def system(tmp_path):
-    """A running system."""
-    with running(tmp_path) as running_system:
-        yield running_system
+    """A running system; what a killed minion leaves may take its time, so all of it is ended."""
+    made = System(tmp_path, ())
+    try:
+        made.wait_ready()
+        yield made
+    finally:
+        made.kill()
 
 
 @pytest.fixture
