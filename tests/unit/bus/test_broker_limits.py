@@ -144,8 +144,8 @@ def test_one_who_fires_too_fast_slows_nobody(limited):
     thread.start()
     try:
         polite = Publisher(endpoints.master_pull(opts))
-        for _ in range(50):
-            polite.fire([_event("polite")], 5)
+        numbers = [polite.fire([_event("polite")], 5) for _ in range(50)]
+        assert numbers == sorted(set(numbers))
         polite.close()
     finally:
         ended.set()
