@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bus import endpoints, rpc
 from bus.broker import process as broker_process
 from bus.config import Opts, master_config, minion_config
@@ -163,3 +165,9 @@ def running_bus(opts: Mapping[str, Any]) -> Iterator[Running]:
     """Run the bus role of a master."""
     with running_role(broker_process.run, opts, endpoints.master_pull(opts)) as running:
         yield running
+
+
+def need(condition: object, reason: str) -> None:
+    """Skip a test that this host cannot run; where ``CI`` is set, the host has to be able to."""
+    if not condition:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)

@@ -30,6 +30,7 @@ class Command:
         stdin: what it reads.
         merge: its standard error goes where its standard output goes.
         timeout: seconds after which it and all that it started are killed.
+        max_output: bytes to keep of each stream; more only for what is not returned as it is.
         options: further arguments of `subprocess.Popen`, such as ``cwd`` and ``env``.
     """
 
@@ -37,6 +38,7 @@ class Command:
     stdin: bytes = b""
     merge: bool = False
     timeout: float | None = None
+    max_output: int = MAX_OUTPUT_BYTES
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -54,15 +56,16 @@ class Outcome:
 class _Pipe:
     """One stream of output, kept up to the limit and counted beyond it."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], limit: int) -> None:
         self.file = file
+        self._limit = limit
         self._kept = bytearray()
         self._dropped = 0
 
     def read(self) -> bool:
         """Take what is there; false at the end of the stream."""
         chunk = os.read(self.file.fileno(), _CHUNK)
-        room = MAX_OUTPUT_BYTES - len(self._kept)
+        room = self._limit - len(self._kept)
         self._kept += chunk[:room]
         self._dropped += max(0, len(chunk) - room)
         return bool(chunk)
@@ -133,7 +136,11 @@ def _reason(error: Exception) -> str:
 
 def _attend(process: subprocess.Popen[bytes], command: Command) -> Outcome:
     deadline = None if command.timeout is None else time.monotonic() + command.timeout
-    pipes = {name: _Pipe(file) for name in ("stdout", "stderr") if (file := getattr(process, name))}
+    pipes = {
+        name: _Pipe(file, command.max_output)
+        for name in ("stdout", "stderr")
+        if (file := getattr(process, name))
+    }
     finished = _exchange(process, pipes, command.stdin, deadline)
     timed_out = not finished or not _wait(process, deadline)
     if timed_out:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from bus import loader, wire
+from bus import loader, netlink, wire
 from bus.grains import core, network
 
 
@@ -155,9 +155,9 @@ def test_the_kernel_does_not_answer(monkeypatch):
     def refuse(*_args):
         raise PermissionError("no")
 
-    monkeypatch.setattr(network.socket, "socket", refuse)
+    monkeypatch.setattr(netlink.socket, "socket", refuse)
     assert network.addresses()["ipv4"] == []
-    monkeypatch.delattr(network.socket, "AF_NETLINK")
+    monkeypatch.delattr(netlink.socket, "AF_NETLINK")
     assert network.addresses()["ipv4"] == []
 
 
@@ -187,10 +187,10 @@ def test_reads_what_the_kernel_says():
         address(1, (1, b"\x0a\0\0\x02"), (2, b"\x0a\0\0\x01")) + message(99, b"abcd"),
         address(1, (1, b"xyzxyzxy")) + address(1) + address(999999, (1, b"\x7f\0\0\1")) + done,
     )
-    entries = [network._parse(body) for body in network._answers(link)]
+    entries = [netlink._parse(body) for body in netlink._answers(link)]
     assert [str(entry.address) for entry in entries if entry] == ["10.0.0.1"]
-    assert list(network._answers(FakeLink(struct.pack("=IHHII", 0, 20, 0, 0, 0)))) == []
-    assert list(network._attributes(struct.pack("=HH", 0, 1))) == []
+    assert list(netlink._answers(FakeLink(struct.pack("=IHHII", 0, 20, 0, 0, 0)))) == []
+    assert list(netlink._attributes(struct.pack("=HH", 0, 1))) == []
 
 
 def test_an_interface_that_goes_away(tmp_path, monkeypatch):

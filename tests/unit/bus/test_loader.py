@@ -344,7 +344,9 @@ def test_runner_dirs(tmp_path):
 )
 def test_everything_shipped_loads_and_is_documented(functions):
     """No shipped module fails, and every function has a docstring with an example."""
-    assert functions.failures() == {}
+    problems = functions.failures().values()
+    # A module may be of no use on this host, such as pkg where there is no package manager.
+    assert [problem for problem in problems if "__virtual__() refused" not in problem] == []
     for name, function in functions.items():
         assert "CLI example: " in (function.__doc__ or ""), name
 
