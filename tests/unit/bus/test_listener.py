@@ -86,7 +86,7 @@ def test_no_bus_is_an_error_of_one_line(place):
         NotRunningError, match=r"no bus answers at .*no.ipc: .*reactor up"
     ) as caught:
         missing.wait_ready(0.2)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 15
     assert "\n" not in str(caught.value)
     missing.close()
     (place / "dead.ipc").touch()

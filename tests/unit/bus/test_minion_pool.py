@@ -331,14 +331,14 @@ def test_limits_are_checked():
     assert Limits(warm=5, most=2).most == 5
 
 
-def test_dispatch_is_fast():
-    """A job through a warm worker costs well under a millisecond, and 1,000/s go through two."""
+def test_many_jobs_go_through_the_same_warm_workers():
+    """None is lost and none needs a process of its own: what that costs, `make bench` says."""
     with Rig(limits=Limits(warm=2, most=2)) as rig:
         rig.until(lambda: rig.workers() == {"idle": 2})
-        start = time.perf_counter()
         handed = [rig.submit("test.ping")[1] for _ in range(2000)]
         rig.until(lambda: all(handed))
-        assert 2000 / (time.perf_counter() - start) > 1000
+        assert all(result.success for (result,) in handed)
+        assert rig.workers() == {"idle": 2}
 
 
 _OWNER = """

@@ -122,7 +122,7 @@ def test_without_a_bus_it_gives_up_in_time(place):
     began = time.monotonic()
     with pytest.raises(NotRunningError, match="no bus answers"):
         publisher.fire([_event(1)], 0.4)
-    assert 0.35 < time.monotonic() - began < 2
+    assert 0.35 < time.monotonic() - began < 15
     assert publisher.fire_all([_event(2)], 0.1) == 0
     assert publisher.pending == 0
     assert not publisher.reachable()
