@@ -50,8 +50,9 @@ class Rotation:
         Raises:
             ConfigError: it cannot be made.
         """
+        pair = self._keys.prepare()
         self.running, self.error = True, ""
-        return self._keys.prepare()
+        return pair
 
     def unfinished(self) -> bool:
         """Say whether a new key waits that the master, which took the old one, cannot have."""

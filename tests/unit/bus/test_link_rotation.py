@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import zmq
 
+from bus import keys
 from bus.errors import ConfigError, KeyStateError, NotRunningError
 from bus.keys import Keypair, KeyStore, MinionKeys, fingerprint
 from bus.link import protocol
@@ -36,8 +37,8 @@ def _keys(pki: Path) -> MinionKeys:
 
 def test_the_next_key_is_kept_beside_the_old_one(pki: Path) -> None:
     """Only its owner can read it, it is the same after a restart, and the old one stays."""
-    keys = _keys(pki)
-    old, made = keys.current, keys.prepare()
+    pair = _keys(pki)
+    old, made = pair.current, pair.prepare()
     assert made.public != old.public
     assert (pki / "minion.pem.new").stat().st_mode & 0o777 == 0o600
     again = _keys(pki)
@@ -47,10 +48,10 @@ def test_the_next_key_is_kept_beside_the_old_one(pki: Path) -> None:
 
 def test_adopting_puts_the_next_key_in_place(pki: Path) -> None:
     """Secret and public half; nothing of the old one is left."""
-    keys = _keys(pki)
-    made = keys.prepare()
-    keys.adopt()
-    assert (keys.current, keys.next) == (made, None)
+    pair = _keys(pki)
+    made = pair.prepare()
+    pair.adopt()
+    assert (pair.current, pair.next) == (made, None)
     assert not (pki / "minion.pem.new").exists()
     assert (pki / "minion.pub").read_bytes().strip() == made.public
     assert _keys(pki).current == made
@@ -58,29 +59,29 @@ def test_adopting_puts_the_next_key_in_place(pki: Path) -> None:
 
 def test_a_next_key_that_somebody_took_away_is_made_anew(pki: Path) -> None:
     """What the master is told must be on the disk."""
-    keys = _keys(pki)
-    first = keys.prepare()
+    pair = _keys(pki)
+    first = pair.prepare()
     (pki / "minion.pem.new").unlink()
-    second = keys.prepare()
+    second = pair.prepare()
     assert second != first
     assert _keys(pki).next == second
 
 
 def test_next_keys_that_cannot_be_used(pki: Path) -> None:
     """The error names the file, and shows no secret."""
-    keys = _keys(pki)
-    secret = keys.prepare().secret.decode()
+    pair = _keys(pki)
+    secret = pair.prepare().secret.decode()
     (pki / "minion.pem.new").chmod(0o644)
     with pytest.raises(ConfigError, match=r"minion\.pem\.new: .*chmod 600") as caught:
         _keys(pki)
     assert secret not in str(caught.value)
     (pki / "minion.pem.new").unlink()
     with pytest.raises(ConfigError, match="cannot be put in place"):
-        keys.adopt()
+        pair.adopt()
     with pytest.raises(ConfigError, match="cannot be made"):
-        MinionKeys(pki / "gone", keys.current).prepare()
+        MinionKeys(pki / "gone", pair.current).prepare()
     with pytest.raises(ConfigError, match="cannot be read"):
-        MinionKeys(pki / "minion.pub", keys.current)
+        MinionKeys(pki / "minion.pub", pair.current)
 
 
 def test_the_store_replaces_an_accepted_key_only(tmp_path: Path) -> None:
@@ -328,6 +329,51 @@ def test_a_master_that_refuses_the_new_key(master: Master, minion: Minion) -> No
     minion.link.rotate()
     until(lambda: _is_over(master, minion), minion)
     assert minion.link.rotation["error"] == ""
+
+
+def test_a_new_key_that_cannot_be_made(
+    master: Master, minion: Minion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asked hears it, and can ask again."""
+
+    def full(_path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keys, "_make_secret", full)
+        with pytest.raises(ConfigError, match=r"minion\.pem\.new: .*No space left"):
+            minion.link.rotate()
+    assert minion.link.rotation["running"] is False
+    minion.link.rotate()
+    until(lambda: minion.link.rotation["finished"] == 1, minion)
+    assert _is_over(master, minion)
+
+
+def test_a_new_key_that_cannot_be_put_in_place(
+    master: Master,
+    minion: Minion,
+    start: Callable[[], Minion],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The minion goes on with it all the same, and puts it in place when it can."""
+    replace = Path.replace
+
+    def read_only(path: Path, target: Path) -> Path:
+        if path.name == "minion.pem.new":
+            raise OSError(30, "Read-only file system")
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", read_only)
+        minion.link.rotate()
+        until(lambda: minion.link.rotation["finished"] == 1, minion)
+    assert "cannot be put in place: Read-only file system" in caplog.text
+    assert minion.link.state == "connected"
+    assert minion.link.rotation["finger"] == _accepted(master)
+    minion.close()
+    again = start()
+    until(lambda: _is_over(master, again), again)
 
 
 def test_without_a_connection_nothing_is_begun(master: Master, start: Callable[[], Minion]) -> None:
