@@ -308,6 +308,15 @@ def read_public(path: Path) -> bytes | None:
         raise ConfigError(f"no public key in Z85: {error}", str(path)) from error
 
 
+def _lock_open(handle: int, path: Path, *, wait: bool) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError as error:
+        raise KeyStateError("another process is changing keys: try again") from error
+    except OSError as error:
+        raise ConfigError(f"cannot lock this folder: {error.strerror}", str(path)) from error
+
+
 def _unlink(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
@@ -543,10 +552,8 @@ class KeyStore:
         except OSError as error:
             raise ConfigError(f"cannot open this folder: {error.strerror}", str(path)) from error
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            _lock_open(handle, path, wait=wait)
             yield
-        except BlockingIOError as error:
-            raise KeyStateError("another process is changing keys: try again") from error
         finally:
             os.close(handle)
 

@@ -299,11 +299,7 @@ class LinkServer:
                 if self._is_full() != paused:
                     paused = not paused
                     poller.register(self._router, 0 if paused else zmq.POLLIN)
-                ready = poller.poll(int(KEYS_SECONDS * 1000))
-                # First, so that on however busy a host nothing is taken from, or sent to, one
-                # whose key was revoked more than a moment ago.
-                self._look_at_keys_if_due()
-                for socket, _ in ready:
+                for socket, _ in poller.poll(int(KEYS_SECONDS * 1000)):
                     handlers[socket]()
                 self.tick()
             self._drain()
@@ -385,6 +381,9 @@ class LinkServer:
                 frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
+            # After it was received, so that on however busy a host nothing is taken from one
+            # whose key had been revoked for more than a moment when it was sent.
+            self._look_at_keys_if_due()
             self._take_frames(frames)
 
     def _take_frames(self, frames: list[zmq.Frame]) -> None:
@@ -575,6 +574,7 @@ class LinkServer:
 
     def _accepted_minions(self) -> dict[str, Grains]:
         """Return all accepted ids, sorted, with their grains as far as they are known."""
+        self._look_at_keys_if_due()
         if self._minions is None:
             accepted = self._keys.accepted()
             known = {ident: grains for ident, grains in self._grains.items() if ident in accepted}
@@ -583,6 +583,7 @@ class LinkServer:
         return self._minions
 
     def _connected(self) -> list[str]:
+        self._look_at_keys_if_due()
         self._probe()
         return self._peers.connected()
 

@@ -82,9 +82,11 @@ def master(tmp_path: Path) -> Iterator[Master]:
 @pytest.fixture
 def stubborn(master: Master) -> Iterator[Stubborn]:
     made = Stubborn(master)
-    made.join(master)
-    yield made
-    made.raw.close()
+    try:
+        made.join(master)
+        yield made
+    finally:
+        made.raw.close()
 
 
 def _replace(store: KeyStore) -> None:
@@ -138,12 +140,14 @@ def test_a_busy_link_sees_it_too(master: Master, stubborn: Stubborn) -> None:
         return tick()
 
     tick, master.server._publisher.tick = master.server._publisher.tick, sleep
-    assert asleep.wait(SECONDS)
-    KeyStore(master.opts["pki_dir"]).delete("web1")
-    time.sleep(AT_ONCE)
-    stubborn.go_on(jid)
+    try:
+        assert asleep.wait(SECONDS)
+        KeyStore(master.opts["pki_dir"]).delete("web1")
+        time.sleep(AT_ONCE)
+        stubborn.go_on(jid)
+    finally:
+        awake.set()
     last = stubborn.number
-    awake.set()
     until(lambda: master.call("minions.connected") == [])
     until(lambda: master.call("status")["unanswered"] == 0)
     assert last not in {data["data"]["n"] for data in master.bus.named("n")}
