@@ -144,13 +144,27 @@ class Master:
     def restart(self) -> None:
         self.stop()
         self.bus.revive(self.context)
-        self.start()
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Start on the same port, once the system and ZeroMQ's own thread have let go of it."""
+        deadline = time.monotonic() + SECONDS
+        while True:
+            try:
+                self.start()
+                return
+            except AlreadyRunningError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
 
     def call(self, method: str, **params: Any) -> Any:
         return rpc.call(self.address, method, params)
 
     def close(self) -> None:
         self.stop()
+        if self.bus.socket is not None:  # of a server that did not start: it would hang the end
+            self.bus.close()
         self.context.term()
 
 

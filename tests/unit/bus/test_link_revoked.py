@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -153,30 +154,32 @@ def test_a_busy_link_sees_it_too(master: Master, stubborn: Stubborn) -> None:
     assert last not in {data["data"]["n"] for data in master.bus.named("n")}
 
 
+def _joined(master: Master, folder: str, closing: contextlib.ExitStack) -> Minion:
+    """Return a minion web1 that is accepted and connected, with a key of its own."""
+    minion = Minion(master, "web1", folder=master.folder / folder)
+    closing.callback(minion.close)
+    until(lambda: minion.link.state == "pending", minion)
+    master.keys.accept("web1")
+    until(lambda: minion.link.state == "connected", minion)
+    return minion
+
+
 def test_jobs_that_wait_for_a_minion_are_given_up(
     master: Master, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Who is accepted later under the same id does not get them."""
-    first = Minion(master, "web1")
-    until(lambda: first.link.state == "pending", first)
-    master.keys.accept("web1")
-    until(lambda: first.link.state == "connected", first)
-    first.close()
+    with contextlib.ExitStack() as closing:
+        _joined(master, "first", closing)
     master.restart()
     held = master.call("jobs.publish", tgt="web1", fun="test.secret", key="k")
     assert held["missing"] == []
     master.keys.delete("web1")
     until(lambda: "1 jobs for web1 are given up: its key was revoked" in caplog.text)
-    second = Minion(master, "web1", folder=master.folder / "second")
-    try:
-        until(lambda: second.link.state == "pending", second)
-        master.keys.accept("web1")
-        until(lambda: second.link.state == "connected", second)
+    with contextlib.ExitStack() as closing:
+        second = _joined(master, "second", closing)
         jid = master.call("jobs.publish", tgt="web1", fun="test.ping")["jid"]
         until(lambda: second.jobs, second)
         assert [job["jid"] for job in second.jobs] == [jid]
-    finally:
-        second.close()
 
 
 def test_held_frames_of_others_stay() -> None:

@@ -292,7 +292,7 @@ def test_a_link_that_goes_down_in_between(master: Master, minion: Minion) -> Non
     master.stop()
     number = minion.link.rotate()
     master.bus.revive(master.context)
-    master.start()
+    master.start_again()
     until(lambda: minion.link.rotation["finished"] == number, minion)
     assert _is_over(master, minion)
 
