@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import binascii
 import contextlib
+import fcntl
 import fnmatch
 import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -155,6 +156,38 @@ class Keypair:
         return pair
 
     @classmethod
+    def create(cls, folder: str | Path, name: str) -> Keypair:
+        """Return a new key pair in ``<folder>/<name>.pem`` and ``.pub``.
+
+        Args:
+            folder: made with the mode 0700 if it is missing.
+            name: ``minion``, for one.
+
+        Raises:
+            ConfigError: there is a key already, or the files cannot be made.
+        """
+        path = Path(folder) / f"{name}.pem"
+        if path.exists():
+            raise ConfigError(
+                "there is a key already: move it away, or name another --dir", str(path)
+            )
+        return cls.load_or_create(folder, name)
+
+    @classmethod
+    def read(cls, path: Path) -> Keypair | None:
+        """Return the key pair whose secret is in ``path``; None if there is no such file.
+
+        Raises:
+            ConfigError: the file cannot be read, holds no key, or others can read it.
+        """
+        try:
+            return cls._read(path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ConfigError(f"the key cannot be read: {error.strerror}", str(path)) from error
+
+    @classmethod
     def _read(cls, path: Path) -> Keypair:
         if path.stat().st_mode & 0o077:
             raise ConfigError("this secret key can be read by others: chmod 600 it", str(path))
@@ -179,6 +212,78 @@ def _make_secret(path: Path) -> None:
         temporary.unlink()
 
 
+class MinionKeys:
+    """A minion's key pair, and the next one while a rotation is under way.
+
+    The next secret is on the disk before the master hears of its public half, and the old one
+    stays until the master has said that it has the new one: whenever the minion is killed, it
+    has the secret of the key that the master knows.
+
+    Args:
+        folder: where ``minion.pem`` is; the next secret is ``minion.pem.new`` beside it.
+        current: the key pair in ``minion.pem``.
+
+    Attributes:
+        current: the key pair in use.
+        next: the next one, if there is one.
+
+    Raises:
+        ConfigError: the next key is there and cannot be read.
+    """
+
+    def __init__(self, folder: str | Path, current: Keypair) -> None:
+        self._path = Path(folder) / "minion.pem"
+        self._new = self._path.with_suffix(".pem.new")
+        self.current = current
+        self.next = Keypair.read(self._new)
+
+    def prepare(self) -> Keypair:
+        """Return the next key pair; it is made if there is none.
+
+        Raises:
+            ConfigError: it cannot be made or read.
+        """
+        try:
+            # The file, not what is remembered of it: it must be there after a restart too.
+            if not self._new.exists():
+                _make_secret(self._new)
+            _sync_folder(self._new.parent)
+        except OSError as error:
+            raise ConfigError(
+                f"the next key cannot be made: {error.strerror}", str(self._new)
+            ) from error
+        self.next = Keypair.read(self._new)
+        if self.next is None:
+            raise ConfigError("the next key is gone again: try once more", str(self._new))
+        return self.next
+
+    def adopt(self) -> None:
+        """Forget the old key pair: from now on the next one is the current one.
+
+        Raises:
+            ConfigError: the files cannot be changed.
+        """
+        assert self.next is not None
+        try:
+            self._new.replace(self._path)
+            _sync_folder(self._path.parent)
+            self.current, self.next = self.next, None
+            _keep_public(self._path.with_suffix(".pub"), self.current.public)
+        except OSError as error:
+            raise ConfigError(
+                f"the new key cannot be put in place: {error.strerror}", str(self._path)
+            ) from error
+
+
+def _sync_folder(path: Path) -> None:
+    """See to it that what was renamed in a folder is still so after a loss of power."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _keep_public(path: Path, public: bytes) -> None:
     if not path.exists() or path.read_bytes().strip() != public:
         write_public(path, public)
@@ -201,6 +306,15 @@ def read_public(path: Path) -> bytes | None:
         return None
     except (OSError, KeyStateError) as error:
         raise ConfigError(f"no public key in Z85: {error}", str(path)) from error
+
+
+def _lock_open(handle: int, path: Path, *, wait: bool) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError as error:
+        raise KeyStateError("another process is changing keys: try again") from error
+    except OSError as error:
+        raise ConfigError(f"cannot lock this folder: {error.strerror}", str(path)) from error
 
 
 def _unlink(path: Path) -> None:
@@ -333,11 +447,14 @@ class KeyStore:
         denied = self._folders[DENIED].keys.get(ident)
         return DENIED if denied == public else UNKNOWN
 
-    def submit(self, ident: str, public: bytes, auto_accept: bool = False) -> str:
+    def submit(
+        self, ident: str, public: bytes, auto_accept: bool = False, auto_reject: bool = False
+    ) -> str:
         """Note a minion that says hello, and return its state.
 
-        An unknown one becomes pending (or accepted with ``auto_accept``); another key under a
-        known id is noted as denied. When too many are pending, it stays ``unknown``.
+        An unknown one becomes pending (or accepted with ``auto_accept``, or rejected with
+        ``auto_reject``); another key under a known id is noted as denied. When too many are
+        pending or rejected, it stays ``unknown``.
 
         Raises:
             KeyStateError: the id or the key has a wrong form.
@@ -347,20 +464,19 @@ class KeyStore:
         check_public(public)
         self.refresh()
         state = self.state(ident, public)
-        if state == PENDING and auto_accept:
-            self._move(ident, PENDING, ACCEPTED)
+        wanted = REJECTED if auto_reject else ACCEPTED if auto_accept else PENDING
+        if state == PENDING and wanted != PENDING:
+            self._move(ident, PENDING, wanted)
         elif state == UNKNOWN:
-            self._first_contact(ident, public, auto_accept)
+            self._first_contact(ident, public, wanted)
         elif state == DENIED and self._folders[DENIED].keys.get(ident) != public:
             self._write(DENIED, ident, public)
         self.refresh()
         return self.state(ident, public)
 
-    def _first_contact(self, ident: str, public: bytes, auto_accept: bool) -> None:
-        if auto_accept:
-            self._write(ACCEPTED, ident, public)
-        elif len(self._folders[PENDING].keys) < MAX_PENDING:
-            self._write(PENDING, ident, public)
+    def _first_contact(self, ident: str, public: bytes, wanted: str) -> None:
+        if wanted == ACCEPTED or len(self._folders[wanted].keys) < MAX_PENDING:
+            self._write(wanted, ident, public)
 
     def _write(self, state: str, ident: str, public: bytes) -> None:
         path = self._folders[state].path / ident
@@ -379,6 +495,67 @@ class KeyStore:
         except OSError as error:
             raise ConfigError(f"cannot move this key: {error.strerror}", str(path)) from error
         return True
+
+    def add(self, ident: str, public: bytes) -> None:
+        """Accept the key of a minion that has not come yet.
+
+        Raises:
+            KeyStateError: the id or the key has a wrong form, or a key of this id is known.
+            ConfigError: the key cannot be written.
+        """
+        check_minion_id(ident)
+        check_public(public)
+        with self._lock():
+            self.refresh()
+            known = [name for name, folder in self._folders.items() if ident in folder.keys]
+            if known:
+                raise KeyStateError(
+                    f"a key of {ident} is {known[0]} already: 'reactor key delete {ident}' first"
+                )
+            self._write(ACCEPTED, ident, public)
+        self.refresh()
+
+    def replace(self, ident: str, old: bytes, new: bytes) -> None:
+        """Put another key in the place of an accepted one, as a whole, and durably.
+
+        Does not wait: the link server, which calls this, has other things to do.
+
+        Args:
+            ident: the minion.
+            old: the key that must be accepted for it now.
+            new: the key that is accepted from now on.
+
+        Raises:
+            KeyStateError: ``new`` is no key, ``old`` is not the accepted one (any more), or the
+                keys are being changed by another process.
+            ConfigError: the key cannot be written.
+        """
+        check_public(new)
+        with self._lock(wait=False):
+            self.refresh()
+            if self.accepted().get(ident) != old:
+                raise KeyStateError(f"the key of {ident} that asks to be replaced is not accepted")
+            self._write(ACCEPTED, ident, new)
+            try:
+                # The minion forgets its old secret as soon as it hears of this.
+                _sync_folder(self._folders[ACCEPTED].path)
+            except OSError as error:
+                raise ConfigError(f"cannot keep this key: {error.strerror}", ident) from error
+        self.refresh()
+
+    @contextlib.contextmanager
+    def _lock(self, wait: bool = True) -> Iterator[None]:
+        """Keep others from changing keys that are known, or a deleted key could be put back."""
+        path = self._folders[ACCEPTED].path
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ConfigError(f"cannot open this folder: {error.strerror}", str(path)) from error
+        try:
+            _lock_open(handle, path, wait=wait)
+            yield
+        finally:
+            os.close(handle)
 
     def list(self) -> dict[str, Ids]:
         """Return the ids of each folder, sorted, by the folder's name as Salt shows them."""
@@ -416,13 +593,14 @@ class KeyStore:
         return self._move_all(glob, sources, REJECTED)
 
     def _move_all(self, glob: str, sources: Iterable[str], target: str) -> Ids:
-        self.refresh()
-        moved = {
-            ident
-            for source in sources
-            for ident in self._matching(source, glob)
-            if self._move(ident, source, target)
-        }
+        with self._lock():
+            self.refresh()
+            moved = {
+                ident
+                for source in sources
+                for ident in self._matching(source, glob)
+                if self._move(ident, source, target)
+            }
         self.refresh()
         return sorted(moved)
 
@@ -431,12 +609,13 @@ class KeyStore:
 
     def delete(self, glob: str) -> Ids:
         """Delete all keys whose id matches ``glob``, in whatever state, and return their ids."""
-        self.refresh()
         gone = set()
-        for state, folder in self._folders.items():
-            for ident in self._matching(state, glob):
-                _unlink(folder.path / ident)
-                gone.add(ident)
+        with self._lock():
+            self.refresh()
+            for state, folder in self._folders.items():
+                for ident in self._matching(state, glob):
+                    _unlink(folder.path / ident)
+                    gone.add(ident)
         self.refresh()
         return sorted(gone)
 

@@ -40,6 +40,7 @@ One program, `reactor`. <!-- Written by docs/generate.py. -->
 | `salt-run state.event pretty=True` | `reactor run state.event pretty=True` |
 | `salt-call event.send TAG DATA` | `reactor call event.send TAG DATA` |
 | `salt-key -L`, `-a ID`, `-f ID` | `reactor key list`, `accept ID`, `finger ID` |
+| `salt-key --gen-keys=ID` | `reactor key gen ID` |
 
 The exit status is 0 only for success, and 2 for a wrong use. Errors are one line on standard \
 error. Wherever data is printed there is `--json`. `--config DIR` may stand before or right \

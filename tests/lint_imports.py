@@ -19,6 +19,7 @@ PURE = (
     "bus.errors",
     "bus.frames",
     "bus.jid",
+    "bus.link.autosign",
     "bus.link.protocol",
     "bus.record",
     "bus.store",

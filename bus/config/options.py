@@ -260,6 +260,20 @@ OPTIONS: tuple[Option, ...] = (
     ),
     # Keys, targets and jobs
     Option("auto_accept", "bool", False, _MASTER, "Accept the key of every minion unseen."),
+    Option(
+        "autosign_file",
+        "path",
+        None,
+        _MASTER,
+        "Whose keys are accepted unseen, one a line; by default `autosign.conf` beside the file.",
+    ),
+    Option(
+        "autoreject_file",
+        "path",
+        None,
+        _MASTER,
+        "Whose keys are rejected unseen, one a line; by default `autoreject.conf` beside the file.",
+    ),
     Option("nodegroups", "mapping", _NOTHING, _MASTER, "Name to compound target, for `-N`."),
     Option(
         "timeout",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bus.config.lookup import SYSTEM_DIR, xdg_dir
-from bus.config.options import MINION, options_of
+from bus.config.options import MASTER, MINION, options_of
 from bus.config.settings import socket_fits
 
 
@@ -23,6 +23,9 @@ def defaults(role: str, conf_dir: Path, environ: Mapping[str, str], uid: int) ->
     """
     values = {name: option.default for name, option in options_of(role).items()}
     values.update(_directories(role, conf_dir, environ, uid))
+    if role == MASTER:
+        values["autosign_file"] = str(conf_dir / "autosign.conf")
+        values["autoreject_file"] = str(conf_dir / "autoreject.conf")
     if not socket_fits(role, values["sock_dir"]):
         values["sock_dir"] = str(_short_sock_dir(role, conf_dir, uid))
     if role == MINION:

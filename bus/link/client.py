@@ -17,7 +17,16 @@ import zmq
 
 from bus import wire
 from bus.errors import BusError, NotRunningError, TooLargeError, WireError
-from bus.keys import ACCEPTED, DENIED, PENDING, REJECTED, UNKNOWN, Keypair, fingerprint
+from bus.keys import (
+    ACCEPTED,
+    DENIED,
+    PENDING,
+    REJECTED,
+    UNKNOWN,
+    Keypair,
+    MinionKeys,
+    fingerprint,
+)
 from bus.link import protocol
 from bus.link.absence import Absence
 from bus.link.connection import DOWN, FAILED, UP, Connection
@@ -42,6 +51,7 @@ from bus.link.protocol import (
     State,
     Welcome,
 )
+from bus.link.rotation import Rotation
 from bus.link.spool import DROP_OLDEST, REFUSE, DiskSpool
 from bus.link.trust import Address, Trust, parse_masters
 from bus.sockets import Socket
@@ -53,6 +63,9 @@ OnReply = Callable[[Any, str], None]
 """Told the value and an empty text, or None and what went wrong."""
 
 Grains = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
+
+NOT_CONNECTED = "the master is not connected"
+WENT_DOWN = "the link to the master went down"
 
 CONNECTING = "connecting"
 CONNECTED = "connected"
@@ -102,6 +115,7 @@ class LinkClient:
     Raises:
         ConfigError: the option ``master`` names no address.
         KeyStateError: the option ``master_finger`` is no fingerprint.
+        ConfigError: a next key is there, and cannot be read.
         JournalError: the spool cannot be opened.
     """
 
@@ -131,7 +145,7 @@ class LinkClient:
         self._masters = parse_masters(opts["master"], int(opts["master_port"]))
         self._turn = 0
         self._trust = Trust(opts["pki_dir"], opts.get("master_finger") or "")
-        self._keypair = keypair
+        self._rotation = Rotation(MinionKeys(opts["pki_dir"], keypair), self._use)
         spool = DiskSpool(
             Path(opts["state_dir"]) / "spool.db",
             int(opts["spool_max_size"]),
@@ -175,6 +189,11 @@ class LinkClient:
     def lost(self) -> int:
         """How many events could neither be delivered nor kept."""
         return self._outbox.lost
+
+    @property
+    def rotation(self) -> dict[str, Any]:
+        """How far the exchange of the key is, as `bus.link.rotation.Rotation.status` has it."""
+        return self._rotation.status()
 
     @property
     def spool(self) -> dict[str, int]:
@@ -256,9 +275,29 @@ class LinkClient:
         number = self._request_number
         frame = protocol.encode(Request(number, dict(params)))
         if self.state != CONNECTED or not self._connection.send(frame):
-            on_reply(None, "the master is not connected")
+            on_reply(None, NOT_CONNECTED)
             return
         self._requests[number] = on_reply
+
+    def rotate(self) -> int:
+        """Make a new key pair and give it to the master in the place of the one in use.
+
+        Returns:
+            What ``finished`` of `rotation` will be when that is over.
+
+        Raises:
+            NotRunningError: the master is not connected.
+            ConfigError: the key pair cannot be made.
+        """
+        if self.state != CONNECTED:
+            raise NotRunningError(
+                "there is no connection to the master, which has to be told the new key: "
+                "try again when there is one"
+            )
+        number = self._rotation.finished + 1
+        if not self._rotation.running:
+            self._propose_key()
+        return number
 
     def say_hello(self) -> None:
         """Tell the master the grains of now."""
@@ -510,6 +549,32 @@ class LinkClient:
         self._outbox.link_up()
         self._enter(CONNECTED)
         self._report_dropped()
+        self._rotation.welcomed()
+        if self._rotation.unfinished():
+            self._propose_again()
+
+    def _propose_again(self) -> None:
+        """Go on with what was begun before the link went down, or before the minion ended."""
+        try:
+            self._propose_key()
+        except BusError as error:
+            self._warn_once(str(error))
+
+    def _propose_key(self) -> None:
+        pair = self._rotation.begin()
+        self.request({"rotate": pair.public}, self._take_key_answer)
+
+    def _take_key_answer(self, _value: Any, error: str) -> None:
+        # Without an answer nobody knows which key the master has: the next connection shows it.
+        if error not in (NOT_CONNECTED, WENT_DOWN):
+            self._rotation.answered(error)
+
+    def _use(self, keypair: Keypair) -> None:
+        """Connect anew, with this key pair."""
+        self._connection.shut()
+        self._connection.use(keypair)
+        self._unproven = None
+        self._lost_link(self._clock())
 
     def _report_dropped(self) -> None:
         """Tell the master how many events made room for newer ones while it was away."""
@@ -532,6 +597,10 @@ class LinkClient:
         if self.state == CONNECTED:
             self._outbox.link_down(now)
             self._fail_requests()
+        if state == DENIED and self._rotation.denied():
+            return
+        if state in (PENDING, REJECTED):
+            self._rotation.known()
         if state in (UNKNOWN, ACCEPTED):
             self._enter(CONNECTING)
             self._next_try = min(self._next_try, now + self._spread(self._delay))
@@ -548,8 +617,8 @@ class LinkClient:
             protocol.DELETED: "was deleted on the master: it asks to be accepted anew",
         }[state]
         if self.state != state:
-            finger = fingerprint(self._keypair.public)
-            log.warning("the key %s of minion %s %s", finger, self._id, words)
+            finger = fingerprint(self._rotation.keypair.public)
+            self._warn_once(f"the key {finger} of minion {self._id} {words}")
 
     def _enter(self, state: str) -> None:
         if state != self.state:
@@ -559,7 +628,7 @@ class LinkClient:
     def _fail_requests(self) -> None:
         waiting, self._requests = self._requests, {}
         for on_reply in waiting.values():
-            on_reply(None, "the link to the master went down")
+            on_reply(None, WENT_DOWN)
 
     def _warn_once(self, text: str) -> None:
         """Say it once, not at every try."""

@@ -109,6 +109,10 @@ class Connection:
         self.socket.connect(address.endpoint)
         self._endpoint = address.endpoint
 
+    def use(self, keypair: Keypair) -> None:
+        """Use another key pair of the minion's from the next `open` on."""
+        self._keypair = keypair
+
     def shut(self) -> None:
         """Disconnect; what was not sent is gone."""
         if self._endpoint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Container
 
 GRACE_SECONDS = 15.0
 """How long after its start the server waits for minions that it knows: longer than they need
@@ -36,6 +37,11 @@ class Held:
         frames = self._frames.pop(ident, [])
         self._count -= len(frames)
         return frames
+
+    def keep_only(self, idents: Container[str]) -> dict[str, int]:
+        """Give up what is kept for all other minions; return how many frames for which."""
+        gone = [ident for ident in self._frames if ident not in idents]
+        return {ident: len(self.take(ident)) for ident in gone}
 
     def expire(self, now: float) -> dict[str, int]:
         """Return how many frames are given up for which minions, once the time is over."""

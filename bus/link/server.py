@@ -17,7 +17,7 @@ import zmq
 
 from bus import endpoints, wire
 from bus.complaints import Complaints
-from bus.errors import AlreadyRunningError, BusError, DataError, WireError
+from bus.errors import AlreadyRunningError, BusError, DataError, KeyStateError, WireError
 from bus.jid import JidMaker
 from bus.keys import (
     ACCEPTED,
@@ -27,8 +27,11 @@ from bus.keys import (
     UNKNOWN,
     Keypair,
     KeyStore,
+    check_public,
+    fingerprint,
 )
-from bus.link import admission, protocol
+from bus.link import admission, autosign, protocol
+from bus.link.autosignfiles import Policy
 from bus.link.connection import HANDSHAKE_MS, HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS
 from bus.link.filesync import FileTree
 from bus.link.firstcontact import Responder
@@ -137,7 +140,7 @@ class LinkServer:
     Args:
         opts: ``interface``, ``ret_port``, ``pki_dir``, ``state_dir``, ``sock_dir``,
             ``file_roots``, ``nodegroups``, ``auto_accept``, ``max_event_size``,
-            ``keep_jobs_seconds``.
+            ``keep_jobs_seconds``; ``autosign_file``, ``autoreject_file``, if there are any.
         context: for all sockets; it can have no other link server.
         publisher: to the master's bus; by default one to where ``opts`` say it is.
         serve: makes the server that answers clients' questions from its methods.
@@ -171,12 +174,14 @@ class LinkServer:
         self._auth_budget = _Budget(AUTH_EVENTS_PER_SECOND, clock)
         self._peers = Peers()
         self._told: OrderedDict[tuple[str, bytes], str] = OrderedDict()
+        self._rotated: dict[str, bytes] = {}
         self._minions: dict[str, Grains] | None = None
         self._grains: dict[str, Grains] = {}
         self._dues: dict[str, float] = {}
         self._presence = Presence() if opts.get("presence_events") else None
         self._held = Held(clock())
         self._owing = Owing()
+        self._policy = Policy(opts)
         self._keys = KeyStore(opts["pki_dir"])
         self._keys.refresh()
         self._keys_version = self._keys.version
@@ -323,8 +328,8 @@ class LinkServer:
     def tick(self) -> None:
         """Do what time brings."""
         self._flush_jobs()
-        if self._due("keys", KEYS_SECONDS):
-            self._look_at_keys()
+        self._look_at_keys_if_due()
+        if self._due("publisher", KEYS_SECONDS):
             self._publisher.tick()
         if self._due("files", FILES_SECONDS) and self._files.has_changed():
             self._tell_all(Changed())
@@ -383,6 +388,9 @@ class LinkServer:
                 frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
+            # After it was received, so that on however busy a host nothing is taken from one
+            # whose key had been revoked for more than a moment when it was sent.
+            self._look_at_keys_if_due()
             self._take_frames(frames)
 
     def _take_frames(self, frames: list[zmq.Frame]) -> None:
@@ -430,7 +438,7 @@ class LinkServer:
             case Ping():
                 self._send(peer.routing, Pong())
             case Request():
-                self._send(peer.routing, self._reply(message))
+                self._take_request(peer, message)
             case Hello():
                 self._take_hello(peer.routing, peer.key, message)
             case Bye():
@@ -489,6 +497,10 @@ class LinkServer:
     # -- who is there ---------------------------------------------------------------------
 
     def _take_hello(self, routing: bytes, key: bytes, hello: Hello) -> None:
+        if self._is_replaced(hello.id, key):
+            # A minion that did not hear the answer: it has the new key too, and tries it next.
+            self._send(routing, State(DENIED))
+            return
         try:
             state = self._submit(hello.id, key)
         except BusError as error:
@@ -502,16 +514,26 @@ class LinkServer:
         self._tell_state(peer)
         self._announce(peer)
 
+    def _is_replaced(self, ident: str, key: bytes) -> bool:
+        """Say whether this minion has put another key, which holds, in the place of this one."""
+        return self._rotated.get(ident) == key and self._keys.accepted().get(ident) not in (
+            None,
+            key,
+        )
+
     def _submit(self, ident: str, key: bytes) -> str:
-        auto_accept = bool(self._opts["auto_accept"])
         before = self._keys.state(ident, key)
-        state = self._keys.submit(ident, key, auto_accept)
+        # What somebody has decided holds, whatever the lists say.
+        verdict = self._policy.decide(ident, key) if before in (UNKNOWN, PENDING) else autosign.ASK
+        accepts, rejects = verdict == autosign.ACCEPT, verdict == autosign.REJECT
+        state = self._keys.submit(ident, key, accepts, rejects)
         if state != before:
             self._minions = None
-            if state == ACCEPTED and auto_accept:
-                self._fire("salt/key", {"id": ident, "act": "accept", "result": True})
+            if (state == ACCEPTED and accepts) or (state == REJECTED and rejects):
+                self._fire("salt/key", {"id": ident, "act": verdict, "result": True})
         if state == UNKNOWN:
-            self._complaints.add("too_many_pending", "too many keys are pending: none is added")
+            text = f"too many keys are {'rejected' if rejects else 'pending'}: none is added"
+            self._complaints.add("too_many_pending", text)
             return PENDING
         return state
 
@@ -540,6 +562,10 @@ class LinkServer:
         data = {"id": peer.id, "act": _ACTS[peer.state], "pub": peer.key.decode(), "result": good}
         self._fire("salt/auth", data)
 
+    def _look_at_keys_if_due(self) -> None:
+        if self._due("keys", KEYS_SECONDS):
+            self._look_at_keys()
+
     def _look_at_keys(self) -> None:
         try:
             self._keys.refresh()
@@ -551,6 +577,8 @@ class LinkServer:
             self._minions = None
             for peer in self._peers:
                 self._look_at(peer)
+            for ident, count in self._held.keep_only(self._keys.accepted()).items():
+                log.warning("%d jobs for %s are given up: its key was revoked", count, ident)
 
     def _look_at(self, peer: Peer) -> None:
         """Tell a peer whose key has another state now."""
@@ -570,6 +598,7 @@ class LinkServer:
 
     def _accepted_minions(self) -> dict[str, Grains]:
         """Return all accepted ids, sorted, with their grains as far as they are known."""
+        self._look_at_keys_if_due()
         if self._minions is None:
             accepted = self._keys.accepted()
             known = {ident: grains for ident, grains in self._grains.items() if ident in accepted}
@@ -578,6 +607,7 @@ class LinkServer:
         return self._minions
 
     def _connected(self) -> list[str]:
+        self._look_at_keys_if_due()
         self._probe_all()
         return self._peers.connected()
 
@@ -632,6 +662,37 @@ class LinkServer:
         peer = self._peers.get(routing)
         if peer is not None and self._is_accepted(peer):
             self._send(routing, answer)
+
+    def _take_request(self, peer: Peer, request: Request) -> None:
+        if "rotate" in request.params:
+            self._rotate(peer, request.number, request.params["rotate"])
+        else:
+            self._send(peer.routing, self._reply(request))
+
+    def _rotate(self, peer: Peer, number: int, new: Any) -> None:
+        """Take another key for a minion, at the word of the one that proved the accepted key."""
+        try:
+            self._check_next_key(peer.id, new)
+            if new != peer.key:
+                self._keys.replace(peer.id, peer.key, new)
+        except BusError as error:
+            log.warning("the key of %s was not replaced: %s", peer.id, error)
+            self._send(peer.routing, Reply(number, None, str(error)[: admission.MAX_ERROR]))
+            return
+        self._send(peer.routing, Reply(number, True, ""))
+        if new == peer.key:
+            return
+        # The connection ends with the key that it was made with.
+        self._peers.forget(peer)
+        self._rotated[peer.id] = peer.key
+        log.info("the key of %s was replaced by %s", peer.id, fingerprint(new))
+        self._fire("salt/key", {"id": peer.id, "act": "rotate", "result": True})
+
+    def _check_next_key(self, ident: str, new: Any) -> None:
+        if not isinstance(new, bytes):
+            raise DataError("a public key is bytes")
+        if self._policy.decide(ident, check_public(new)) == autosign.REJECT:
+            raise KeyStateError("the new key is one that the autoreject_file rejects")
 
     def _reply(self, request: Request) -> Reply:
         params = request.params

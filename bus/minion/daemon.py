@@ -145,6 +145,8 @@ class Minion:
                 str(params.get("jid", "")), str(params.get("signal", ""))
             ),
             "modules.sync": lambda _params: self._sync_now(),
+            "keys.rotate": lambda _params: self._needed_link().rotate(),
+            "keys.rotation": lambda _params: dict(self._needed_link().rotation),
         }
         sockets = self._parts.sockets(self._opts, methods, self._on_event)
         self._sockets = sockets
@@ -350,6 +352,16 @@ class Minion:
                 "files are synced when there is one again"
             )
         return self._sync.start()
+
+    def _needed_link(self) -> Link:
+        """Return the link.
+
+        Raises:
+            NotRunningError: there is none, or not yet.
+        """
+        if self._link is None:
+            raise NotRunningError("this minion has no link to a master, or is still starting")
+        return self._link
 
     def _fire_start(self) -> None:
         tag = tagify([self._opts["id"], "start"], "minion")

@@ -61,6 +61,13 @@ class Link(Protocol):
     def request(self, params: dict[str, Any], on_reply: OnReply) -> None:
         """Ask the master; ``on_reply`` gets the answer, or None and what went wrong."""
 
+    @property
+    def rotation(self) -> Mapping[str, Any]:
+        """How far the exchange of the minion's key is."""
+
+    def rotate(self) -> int:
+        """Begin to exchange the minion's key; return what ``finished`` will be after it."""
+
     def say_hello(self) -> None:
         """Tell the master the grains of now."""
 

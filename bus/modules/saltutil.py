@@ -14,6 +14,7 @@ __opts__: Mapping[str, Any]
 
 _SECONDS = 5.0
 _SYNC_SECONDS = 60.0  # files may have to come from the master
+_ROTATE_SECONDS = 30.0
 _LOOK_SECONDS = 0.02
 
 
@@ -130,6 +131,30 @@ def refresh_grains() -> bool:
     CLI example: ``reactor cmd web1 saltutil.refresh_grains``
     """
     return refresh_modules()
+
+
+def regen_keys() -> str:
+    """Exchange this minion's key for a new one, on the master too, and return its fingerprint.
+
+    The master takes it at the word of the old key. Jobs and events go on.
+
+    CLI example: ``reactor cmd web1 saltutil.regen_keys``
+
+    Raises:
+        ExecutionError: the master did not take it, or did not answer in time.
+    """
+    number = _ask("keys.rotate", {})
+    deadline = time.monotonic() + _ROTATE_SECONDS
+    while (rotation := _ask("keys.rotation", {}))["finished"] < number:
+        if time.monotonic() > deadline:
+            raise ExecutionError(
+                f"the master did not confirm the new key within {_ROTATE_SECONDS:g} s: it waits "
+                "in minion.pem.new, and the minion goes on with it at its next connection"
+            )
+        time.sleep(_LOOK_SECONDS)
+    if rotation["error"]:
+        raise ExecutionError(rotation["error"])
+    return str(rotation["finger"])
 
 
 def _ask(method: str, params: Mapping[str, Any]) -> Any:

@@ -83,6 +83,15 @@ def delete(match: str) -> dict[str, list[str]]:
     return _announced("delete", "deleted", _store().delete(_glob(match)))
 
 
+def add(ident: str, public: str) -> dict[str, list[str]]:
+    """Accept the public key, in Z85, of a minion that has not come yet.
+
+    CLI example: ``reactor key gen web1``, which makes the key too
+    """
+    _store().add(ident, str(public).encode())
+    return _announced("accept", "minions", [ident])
+
+
 def finger(match: str = "*") -> dict[str, dict[str, str]]:
     """Return the fingerprints of the keys whose id matches a glob, by state and id.
 

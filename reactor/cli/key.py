@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from reactor.cli.settings import Command, ListingGroup, Settings, shared_options, with_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _STATES = ("accepted", "pending", "rejected", "denied")
 
@@ -111,6 +114,70 @@ def reject(ctx: click.Context, include_accepted: bool, include_denied: bool, **c
 def delete(ctx: click.Context, **common: Any) -> None:
     """Delete keys, in whatever state; a minion that comes again is pending."""
     _change(ctx, "delete", _STATES, {}, **common)
+
+
+@command.command("gen", cls=Command, example="reactor key gen web1 --dir web1-pki")
+@click.argument("ident", metavar="ID")
+@click.option("--dir", "folder", metavar="DIR", help="Where to put the files; by default ./ID.")
+@click.option("--no-accept", is_flag=True, help="Do not accept the key on this master.")
+@with_json
+@click.pass_context
+def gen(ctx: click.Context, ident: str, folder: str | None, no_accept: bool, as_json: bool) -> None:
+    """Make the key of a new minion and accept it, before the minion comes.
+
+    Copy minion.pem and minion_master.pub into the minion's pki_dir.
+    """
+    from pathlib import Path
+
+    from bus.keys import Keypair, check_minion_id, fingerprint
+    from reactor.cli import output
+
+    opts = ctx.ensure_object(Settings).master()
+    place = Path(folder or check_minion_id(ident))
+    check_minion_id(ident)
+    pair = Keypair.create(place, "minion")
+    if not no_accept:
+        _accept_made(opts, ident, pair.public, place)
+    files = [str(place / "minion.pem"), str(place / "minion.pub")]
+    files += _copy_of_masters_key(opts, place)
+    found = {"id": ident, "finger": fingerprint(pair.public), "files": files}
+    if as_json:
+        click.echo(output.as_json({**found, "accepted": not no_accept}))
+        return
+    click.echo(f"{'made' if no_accept else 'made and accepted'}: {ident}  {found['finger']}")
+    for file in files:
+        click.echo(f"    {output.safe(file)}")
+    if len(files) < 3:
+        click.echo("reactor: this master has no key yet: start it once", err=True)
+
+
+def _accept_made(opts: Mapping[str, Any], ident: str, public: bytes, place: Path) -> None:
+    """Accept a key that was just made; the files do not stay if that fails."""
+    from bus.client import WheelClient
+    from bus.errors import BusError
+
+    client = WheelClient(opts)
+    try:
+        client.cmd("key.add", [ident, public.decode()])
+    except BusError:
+        for name in ("minion.pem", "minion.pub"):
+            (place / name).unlink(missing_ok=True)
+        raise
+    finally:
+        client.close()
+
+
+def _copy_of_masters_key(opts: Mapping[str, Any], place: Path) -> list[str]:
+    from pathlib import Path
+
+    from bus.keys import read_public, write_public
+    from bus.link.trust import PINNED
+
+    own = read_public(Path(opts["pki_dir"], "master.pub"))
+    if own is None:
+        return []
+    write_public(place / PINNED, own)
+    return [str(place / PINNED)]
 
 
 def _more(**wanted: bool) -> list[str]:

@@ -8,13 +8,19 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from bus.config import master_config
+from bus import endpoints, rpc
+from bus.config import master_config, minion_config
 from bus.keys import KeyStore
 from tests.system import ROOT, wait_until
+
+AT_ONCE = 0.3
+"""Seconds after which a key that was revoked must be worth nothing."""
 
 
 def _free_port():
@@ -160,6 +166,82 @@ def test_a_minion_that_knows_its_masters_fingerprint(tmp_path, port):
             _reactor("key", "accept", "--config", str(config), "web1", "-y")
             wait_until(lambda: _pings(config, "*") == {"web1"}, 20)
             assert "web2" not in json.dumps(_keys(config))
+
+
+def _connected(config):
+    return rpc.call(endpoints.master_link(master_config(config)), "minions.connected", {})
+
+
+def _journal(config, tag):
+    ended = _reactor("events", "--config", str(config), "--since", "1h", "--until", "0s", "--json")
+    found = [json.loads(line) for line in ended.stdout.splitlines()]
+    return [event for event in found if event["tag"] == tag]
+
+
+def test_a_host_that_comes_with_its_key(tmp_path, port):
+    """Its key was made and accepted on the master: nobody has to be asked, nor trusted unseen."""
+    config = tmp_path / "m"
+    one = _minion_config(tmp_path, "web1", port)
+    with _daemon("master", config):
+        _reactor("status", "--config", str(config), "--wait", "20")
+        place = minion_config(one)["pki_dir"]
+        _reactor("key", "gen", "--config", str(config), "web1", "--dir", place)
+        with _daemon("minion", one) as minion:
+            wait_until(lambda: _pings(config, "*") == {"web1"}, 20)
+            assert "pinned from now on" not in minion.log.read_text()
+
+
+def test_a_minion_gets_a_new_key(tmp_path, port):
+    """By a job: the old key is gone, the minion is there, also after it was killed."""
+    config = tmp_path / "m"
+    (config / "autosign.conf").touch(mode=0o600)
+    (config / "autosign.conf").write_text("web*\n")
+    one = _minion_config(tmp_path, "web1", port)
+    store = KeyStore(master_config(config)["pki_dir"])
+    with _daemon("master", config):
+        with _daemon("minion", one) as minion:
+            wait_until(lambda: _pings(config, "*") == {"web1"}, 20)
+            old = store.finger()["minions"]["web1"]
+            command = ("cmd", "--config", str(config), "--json", "web1", "saltutil.regen_keys")
+            ended = _reactor(*command, "-t", "30")
+            new = json.loads(ended.stdout)["web1"]["return"]
+            assert new == store.finger()["minions"]["web1"] != old
+            wait_until(lambda: _pings(config, "*") == {"web1"}, 20)
+            minion.process.kill()
+            secrets = [Path(minion_config(one)["pki_dir"], "minion.pem").read_text().strip()]
+        with _daemon("minion", one) as minion:
+            wait_until(lambda: _pings(config, "*") == {"web1"}, 20)
+            assert _reactor("call", "--config", str(one), "saltutil.regen_keys").returncode == 0
+            assert store.finger()["minions"]["web1"] != new
+            wait_until(lambda: _pings(config, "*") == {"web1"}, 20)
+        secrets.append(Path(minion_config(one)["pki_dir"], "minion.pem").read_text().strip())
+        acts = [event["data"]["act"] for event in _journal(config, "salt/key")]
+        assert acts == ["accept", "rotate", "rotate"]
+        logs = minion.log.read_text() + (config / "master.stderr").read_text()
+        assert not [secret for secret in secrets if secret in logs]
+
+
+@pytest.mark.parametrize("act", [("reject", "--include-accepted"), ("delete",)])
+def test_a_revoked_minion_is_out_at_once(tmp_path, port, act):
+    """Its connection, its jobs and its events, by the time that the command has ended or so."""
+    config = tmp_path / "m"
+    (config / "autosign.conf").touch(mode=0o600)
+    (config / "autosign.conf").write_text("web*\n")
+    one = _minion_config(tmp_path, "web1", port)
+    with _daemon("master", config), _daemon("minion", one):
+        wait_until(lambda: _pings(config, "*") == {"web1"}, 20)
+        (config / "autosign.conf").unlink()
+        _reactor("key", act[0], "--config", str(config), "web1", "-y", *act[1:])
+        time.sleep(AT_ONCE)
+        assert _connected(config) == []
+        _reactor("call", "--config", str(one), "event.send", "late/event", code=None)
+        ended = _reactor("cmd", "--config", str(config), "web1", "test.ping", code=None)
+        assert ended.returncode != 0
+        assert _journal(config, "late/event") == []
+        accepting = ("key", "accept", "--config", str(config), "web1", "-y", "--include-rejected")
+        wait_until(lambda: _reactor(*accepting, code=None).returncode == 0, 20)
+        # What it had kept meanwhile comes now, which shows that it was not heard before.
+        wait_until(lambda: _journal(config, "late/event"), 20)
 
 
 def _leaves(value):

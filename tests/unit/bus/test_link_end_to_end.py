@@ -14,7 +14,7 @@ import pytest
 import zmq
 
 from bus import rpc, wire
-from bus.errors import BusError, JournalError
+from bus.errors import AlreadyRunningError, BusError, JournalError
 from bus.frames import Fire
 from bus.jid import is_jid
 from bus.keys import Keypair, KeyStore, fingerprint
@@ -112,7 +112,17 @@ class Master:
         self.keys = KeyStore(self.opts["pki_dir"])
         self.address = f"ipc://{folder}/l.ipc"
         self.server: LinkServer
-        self.start()
+        self._start_somewhere()
+
+    def _start_somewhere(self) -> None:
+        """The system picks a port that is free in TCP; in UDP somebody may have its number."""
+        for tries_left in range(9, -1, -1):
+            try:
+                self.start()
+                return
+            except AlreadyRunningError:
+                if self.opts["ret_port"] or not tries_left:
+                    raise
 
     def start(self) -> None:
         self.server = LinkServer(
@@ -134,13 +144,27 @@ class Master:
     def restart(self) -> None:
         self.stop()
         self.bus.revive(self.context)
-        self.start()
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Start on the same port, once the system and ZeroMQ's own thread have let go of it."""
+        deadline = time.monotonic() + SECONDS
+        while True:
+            try:
+                self.start()
+                return
+            except AlreadyRunningError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
 
     def call(self, method: str, **params: Any) -> Any:
         return rpc.call(self.address, method, params)
 
     def close(self) -> None:
         self.stop()
+        if self.bus.socket is not None:  # of a server that did not start: it would hang the end
+            self.bus.close()
         self.context.term()
 
 

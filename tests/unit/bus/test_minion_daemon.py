@@ -564,6 +564,22 @@ def test_methods(run, parts, tmp_path):
     assert parts.made_link.returns[0]["return"] == "test.sleep was killed on request"
 
 
+def test_a_new_key_is_asked_of_the_link(run, parts):
+    """On the minion's bus; before there is a link it says so."""
+
+    def script(minion):
+        yield lambda: parts.made_sockets
+        with pytest.raises(BusError, match="no link to a master, or is still starting"):
+            minion._needed_link()
+        yield lambda: parts.made_link
+        parts.made_link.rotate = lambda: 7
+        parts.made_link.rotation = {"finished": 6}
+        assert parts.made_sockets.methods["keys.rotate"]({}) == 7
+        assert parts.made_sockets.methods["keys.rotation"]({}) == {"finished": 6}
+
+    run(script)
+
+
 def test_questions_about_jobs_need_no_worker(run, parts, tmp_path):
     """With every worker busy, jobs are found, listed and ended: nothing else could free one."""
     started = tmp_path / "started"

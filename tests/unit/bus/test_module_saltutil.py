@@ -12,6 +12,7 @@ JOBS = [{"jid": "1", "fun": "cmd.run"}, {"jid": "2", "fun": "test.sleep"}]
 OLD = {"running": False, "finished": 2, "changed": ["_modules/other.py"], "errors": []}
 NEW = {"running": False, "finished": 3, "changed": ["_modules/mine.py"], "errors": []}
 SYNCS = [iter(())]
+ROTATIONS = [iter(())]
 
 
 @pytest.fixture
@@ -32,7 +33,11 @@ def asked(opts):
         "jobs.kill_all": lambda _: ["1", "2"],
         "modules.sync": lambda _: 3,
         "status": lambda _: {"sync": next(SYNCS[0])},
+        "keys.rotate": lambda _: 1,
+        "keys.rotation": lambda _: next(ROTATIONS[0]),
     }
+    done = {"finished": 1, "error": "", "finger": "aa:bb"}
+    ROTATIONS[0] = iter([{"finished": 0}, done, {"finished": 99}])
     SYNCS[0] = iter([OLD, {**OLD, "finished": 3, "running": True}, *[NEW] * 9])
     with minion_bus(opts, methods):
         yield notes
@@ -69,6 +74,27 @@ def test_sync(saltutil, asked):
     assert saltutil.refresh_modules() is True
     assert saltutil.refresh_grains() is True
     assert execution("sys", saltutil.functions["saltutil.running"].__globals__["__opts__"])
+
+
+def test_new_keys(saltutil, asked):
+    """The fingerprint is told once the rotation that was asked for is over."""
+    assert saltutil.regen_keys() == "aa:bb"
+    assert next(ROTATIONS[0])["finished"] == 99
+
+
+def test_new_keys_that_the_master_refuses(saltutil, asked):
+    """It says why."""
+    ROTATIONS[0] = iter([{"finished": 1, "error": "the master did not take it"}])
+    with pytest.raises(BusError, match="the master did not take it"):
+        saltutil.regen_keys()
+
+
+def test_new_keys_that_are_not_confirmed(saltutil, asked):
+    """It is not waited for for ever, and nothing is lost."""
+    ROTATIONS[0] = itertools.repeat({"finished": 0})
+    saltutil.functions["saltutil.regen_keys"].__globals__["_ROTATE_SECONDS"] = 0.05
+    with pytest.raises(BusError, match=r"within 0\.05 s: it waits in minion\.pem\.new"):
+        saltutil.regen_keys()
 
 
 def test_a_sync_that_fails(saltutil, asked):

@@ -3,6 +3,7 @@
 import pytest
 
 from bus.config import master_config
+from bus.errors import BusError
 from bus.keys import KeyStore, fingerprint
 from tests.unit.bus.loader_tools import link, master_bus, wheel
 
@@ -64,9 +65,22 @@ def test_changes_are_announced(opts, key):
         assert hear()[1]["act"] == "delete"
 
 
+def test_a_key_that_has_not_come_yet(opts, key):
+    """It is accepted, and announced; one that is known is left alone."""
+    with master_bus(opts) as hear:
+        assert key.add("new", "1" * 40) == {"minions": ["new"]}
+        assert hear() == ("salt/key", {"id": "new", "act": "accept", "result": True})
+    assert KeyStore(opts["pki_dir"]).finger("new")["minions"] == {"new": fingerprint(b"1" * 40)}
+    with pytest.raises(BusError, match="a key of web1 is pending already: 'reactor key delete"):
+        key.add("web1", "1" * 40)
+    with pytest.raises(BusError, match="40 characters"):
+        key.add("other", "short")
+    with pytest.raises(BusError, match="must not"):
+        key.add("a/b", "1" * 40)
+
+
 def test_a_bus_that_refuses(key, monkeypatch):
     """A key is accepted, whatever becomes of its event."""
-    from bus.errors import BusError
 
     def refuse(*_args, **_kwargs):
         raise BusError("no")

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from bus import endpoints
 from bus.config import master_config, minion_config
 from bus.errors import BusError
+from bus.keys import Keypair, fingerprint
 from reactor import __version__
 from reactor.cli import cmd, completion, events, fire, jobs, key, program, settings, status
 from reactor.cli.settings import Command, Settings
@@ -427,6 +428,65 @@ class TestKeys:
 
         assert fnmatch.fnmatchcase("a[1]*", key._literal("a[1]*"))
         assert not fnmatch.fnmatchcase("a1xx", key._literal("a[1]*"))
+
+    @pytest.fixture
+    def place(self, pending, tmp_path, monkeypatch):
+        """Where the files of a new minion go by default."""
+        monkeypatch.chdir(tmp_path)
+        return tmp_path / "new1"
+
+    def test_gen(self, pending, place):
+        """The secret is its owner's, the public half is accepted, the master's key lies beside."""
+        result = invoke("--config", pending, "key", "gen", "new1")
+        assert result.exit_code == 0, result.stderr
+        pair = Keypair.read(place / "minion.pem")
+        finger = fingerprint(pair.public)
+        lines = [f"    new1/{name}" for name in ("minion.pem", "minion.pub", "minion_master.pub")]
+        assert result.stdout.splitlines() == [f"made and accepted: new1  {finger}", *lines]
+        assert place.stat().st_mode & 0o777 == 0o700
+        assert (place / "minion.pem").stat().st_mode & 0o777 == 0o600
+        fingers = json.loads(invoke("--config", pending, "key", "finger", "--json").stdout)
+        assert fingers["minions"]["new1"] == finger
+        own = (place / "minion_master.pub").read_bytes().strip()
+        assert fingers["local"]["master.pub"] == fingerprint(own)
+        assert pair.secret.decode() not in result.output
+
+    def test_gen_without_accepting(self, pending, tmp_path):
+        """Into a directory that is named."""
+        options = ["--dir", str(tmp_path / "d"), "--no-accept", "--json"]
+        result = invoke("--config", pending, "key", "gen", "new1", *options)
+        found = json.loads(result.stdout)
+        assert (found["id"], found["accepted"]) == ("new1", False)
+        assert found["finger"] == fingerprint(Keypair.read(tmp_path / "d/minion.pem").public)
+        assert self.listed(pending)["minions"] == ["web1"]
+
+    def test_gen_without_a_key_of_the_master(self, tmp_path):
+        """It says what is missing."""
+        (tmp_path / "c").mkdir()
+        options = ["--dir", str(tmp_path / "d"), "--no-accept"]
+        result = invoke("--config", str(tmp_path / "c"), "key", "gen", "new1", *options)
+        assert result.exit_code == 0
+        assert "this master has no key yet" in result.stderr
+
+    @pytest.mark.parametrize("ident", ["a/b", "*", "web1"])
+    def test_gen_for_an_id_that_cannot_be(self, pending, place, ident):
+        """One that is none, or that is known already; no secret is left behind."""
+        options = ["--dir", str(place)]
+        result = invoke("--config", pending, "key", "gen", ident, *options)
+        assert result.exit_code == 1
+        assert "must not" in result.stderr or "a key of web1 is accepted already" in result.stderr
+        assert not (place / "minion.pem").exists()
+        assert self.listed(pending)["minions"] == ["web1"]
+
+    def test_gen_twice(self, pending, place):
+        """A key that is there stays."""
+        invoke("--config", pending, "key", "gen", "new1")
+        before = (place / "minion.pem").read_bytes()
+        result = invoke("--config", pending, "key", "gen", "new2", "--dir", str(place))
+        assert result.exit_code == 1
+        assert "minion.pem: there is a key already" in result.stderr
+        assert (place / "minion.pem").read_bytes() == before
+        assert self.listed(pending)["minions"] == ["new1", "web1"]
 
     def test_fingerprints(self, pending):
         """The master's own too."""
