@@ -235,6 +235,15 @@ class _Warden:
 
     def run(self) -> None:
         """Serve until the minion is gone, and then until no worker is left."""
+        try:
+            self._serve()
+        finally:  # a mistake of ours leaves no worker behind either
+            self._wait_for_workers(self._grace)
+            for pid in self._tokens:
+                _kill_group(pid)
+            self._wait_for_workers(self._grace)
+
+    def _serve(self) -> None:
         poller = select.poll()
         poller.register(self._sock, select.POLLIN)
         poller.register(self._wake, select.POLLIN)
@@ -245,10 +254,6 @@ class _Warden:
                 self._reap()
             if self._sock.fileno() in ready:
                 serving = self._obey()
-        self._wait_for_workers(self._grace)
-        for pid in self._tokens:
-            _kill_group(pid)
-        self._wait_for_workers(self._grace)
 
     def _wait_for_workers(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -261,7 +266,10 @@ class _Warden:
 
     def _obey(self) -> bool:
         """Carry out one command; False at end-of-file."""
-        data, fds, _flags, _address = socket.recv_fds(self._sock, _COMMAND.size, 1)
+        try:
+            data, fds, _flags, _address = socket.recv_fds(self._sock, _COMMAND.size, 1)
+        except ConnectionResetError:  # the end, of a minion that had reports to read
+            return False
         if len(data) < _COMMAND.size:
             return False
         command, token = _COMMAND.unpack(data)

@@ -26,6 +26,12 @@ def say_and_wait(sock):
     until_end(sock)
 
 
+def say_and_hang(sock):
+    """A worker that says its pid and then does not notice that its socket has ended."""
+    sock.sendall(str(os.getpid()).encode())
+    time.sleep(600)
+
+
 def hang(sock):
     """A worker that does not notice that its socket has ended."""
     sock.sendall(b"x")
@@ -137,6 +143,25 @@ def test_close_waits_for_busy_workers_and_then_kills_them(start):
     nursery.close()
     assert not alive(started.value)
     assert not alive(nursery.pid)
+
+
+def test_a_minion_killed_over_unread_reports_leaves_no_worker(start):
+    """The kernel then says "connection reset" where it otherwise says end-of-file."""
+    nursery = start(say_and_hang, grace=0.1)
+    pid = int(nursery.spawn(1).recv(100))
+    wait_for(lambda: select.select([nursery.fileno()], [], [], 0)[0])
+    nursery._sock.close()
+    wait_for(lambda: not alive(pid))
+    os.waitpid(nursery.pid, 0)
+
+
+def test_a_nursery_that_fails_leaves_no_worker(start, monkeypatch):
+    """Whatever its mistake was."""
+    monkeypatch.setattr(nursery_module._Warden, "_kill", None)
+    nursery = start(say_and_hang, grace=0.1)
+    pid = int(nursery.spawn(1).recv(100))
+    nursery.kill(1)
+    wait_for(lambda: not alive(pid))
 
 
 def test_a_nursery_that_hangs_is_killed(start):
