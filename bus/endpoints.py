@@ -32,6 +32,11 @@ def master_pull(opts: Mapping[str, Any]) -> str:
     return _address(opts, MASTER, "master_event_pull.ipc", "tcp_pull_port")
 
 
+def master_direct(opts: Mapping[str, Any]) -> Path | None:
+    """Return the file of the direct line to the master's bus; None with ``ipc_mode: tcp``."""
+    return socket_path(_address(opts, MASTER, "master_event_line.ipc", "tcp_pull_port"))
+
+
 def master_link(opts: Mapping[str, Any]) -> str:
     """Return the address where the link server takes questions about keys and jobs."""
     return _address(opts, MASTER, "master_link.ipc", "tcp_link_port")
@@ -55,6 +60,11 @@ def minion_fires(opts: Mapping[str, Any]) -> str:
 def minion_pull(opts: Mapping[str, Any]) -> str:
     """Return the address where the minion's bus takes events and questions."""
     return _address(opts, MINION, "minion_event_{}_pull.ipc", "tcp_pull_port")
+
+
+def minion_direct(opts: Mapping[str, Any]) -> Path | None:
+    """Return the file of the direct line to the minion's bus; None with ``ipc_mode: tcp``."""
+    return socket_path(_address(opts, MINION, "minion_event_{}_line.ipc", "tcp_pull_port"))
 
 
 def socket_path(address: str) -> Path | None:

@@ -163,6 +163,8 @@ class SaltEvent:
             return
         self._listener = None
         self._heard.clear()
+        if self._publisher:
+            self._publisher.leave()
         self._publisher = None
         self._place = None
         self._lock = threading.Lock()
@@ -180,7 +182,9 @@ class SaltEvent:
     def _firing(self) -> Publisher:
         self._after_fork()
         if self._publisher is None:
-            self._publisher = Publisher(_PULL[self.node](self.opts))
+            self._publisher = Publisher(
+                _PULL[self.node](self.opts), direct=_DIRECT[self.node](self.opts)
+            )
         return self._publisher
 
     # -- listening ------------------------------------------------------------------------
@@ -525,6 +529,7 @@ def get_master_event(
 
 
 _NODES = {"master": master_config, "minion": minion_config}
+_DIRECT = {"master": endpoints.master_direct, "minion": endpoints.minion_direct}
 _FIRES = {"master": endpoints.master_fires, "minion": endpoints.minion_fires}
 _PULL = {"master": endpoints.master_pull, "minion": endpoints.minion_pull}
 

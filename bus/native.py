@@ -35,6 +35,11 @@ float, or ISO 8601 text), an age (``"1h"``), or with what comes next (None)."""
 
 _POLL = 0.5
 
+_FIRING = {
+    "master": (endpoints.master_pull, endpoints.master_direct),
+    "minion": (endpoints.minion_pull, endpoints.minion_direct),
+}
+
 
 def connect(
     node: str = "master",
@@ -100,10 +105,12 @@ class Connection:
 
     def _firing(self) -> Publisher:
         if self._pid != os.getpid():
+            if self._publisher:
+                self._publisher.leave()
             self._publisher, self._lock = None, threading.Lock()
         if self._publisher is None:
-            choose = endpoints.master_pull if self.node == "master" else endpoints.minion_pull
-            self._publisher = Publisher(choose(self.opts))
+            pull, direct = _FIRING[self.node]
+            self._publisher = Publisher(pull(self.opts), direct=direct(self.opts))
             self._pid = os.getpid()
         return self._publisher
 

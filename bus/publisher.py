@@ -7,10 +7,12 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import zmq
 
 from bus import frames, wire
+from bus.direct import DirectLine
 from bus.errors import BusError, WireError
 from bus.sockets import (
     Socket,
@@ -76,18 +78,29 @@ class Publisher:
     Args:
         address: where the bus takes events, see `bus.endpoints`.
         producer: the name that counts this publisher's fires; by default a new one.
+        direct: the file of the bus's direct line; while it is there, `fire` takes that way.
     """
 
-    def __init__(self, address: str, *, producer: bytes | None = None) -> None:
+    def __init__(
+        self, address: str, *, producer: bytes | None = None, direct: Path | None = None
+    ) -> None:
         self.address = address
         self.producer = producer or os.urandom(12)
-        self.socket: Socket = connect(zmq.DEALER, address, queue=4 * WINDOW)
+        self._line = DirectLine(direct) if direct else None
+        self._socket: Socket | None = None
         self._number = 0
         self._pending: dict[bytes, _Queue] = {}
         self._last_progress = self._looked_at = time.monotonic()
         self._answered_upto = 0.0
         self._resend_after = FIRST_RESEND
         self._told_slower: BusError | None = None
+
+    @property
+    def socket(self) -> Socket:
+        """The connection of all fires but those that take the direct line."""
+        if self._socket is None:
+            self._socket = connect(zmq.DEALER, self.address, queue=4 * WINDOW)
+        return self._socket
 
     @property
     def pending(self) -> int:
@@ -163,6 +176,16 @@ class Publisher:
             FireRateError: the bus did not take them within that time, since they came too fast.
             BusError: the bus refused them.
         """
+        if self._line and not self._pending and self._line.open():
+            self._number += 1
+            body = wire.pack(list(events))
+            seq = self._line.fire(self.producer, self._number, body, timeout)
+            if seq is None:
+                raise not_running(self.address)
+            return seq
+        return self._fire_and_wait(events, timeout)
+
+    def _fire_and_wait(self, events: Sequence[bytes], timeout: float | None) -> int:
         answers: list[tuple[int | None, BusError | None]] = []
         key = self.send(events, on_done=lambda seq, error: answers.append((seq, error)))
         try:
@@ -231,8 +254,14 @@ class Publisher:
 
     def close(self) -> None:
         """Close the connection; what has no answer is not sent again."""
-        close(self.socket)
+        self.leave()
+        close(self._socket)
         self._pending.clear()
+
+    def leave(self) -> None:
+        """Let go of what a fork has copied; the parent's ZeroMQ sockets are not to be touched."""
+        if self._line:
+            self._line.close()
 
     def _told_to_wait(self) -> BusError | None:
         """Return why the bus took nothing, if it said so since the last answer."""
@@ -242,8 +271,8 @@ class Publisher:
     def _drop_unsent(self) -> None:
         """Connect anew: what was reported as not fired must not be fired when a bus comes up."""
         if not self._pending:
-            close(self.socket)
-            self.socket = connect(zmq.DEALER, self.address, queue=4 * WINDOW)
+            close(self._socket)
+            self._socket = None
 
     def _transmit(self, producer: bytes, number: int, base: int, body: bytes) -> None:
         try:

@@ -65,6 +65,7 @@ def _run_sockets(opts: Mapping[str, Any], stop: Stop, journal: Journal, cursors:
         pull=endpoints.master_pull(opts),
         pub=endpoints.master_pub(opts),
         fires=endpoints.master_fires(opts),
+        direct=endpoints.master_direct(opts),
         store=journal,
         methods=cursors.methods(),
         limits=Limits.of(opts),
@@ -78,16 +79,16 @@ def _run_sockets(opts: Mapping[str, Any], stop: Stop, journal: Journal, cursors:
 
 def _serve(sockets: EventSockets, stop: Stop, maintain: Callable[[], None]) -> None:
     poller = zmq.Poller()
-    for socket in sockets.sockets:
+    for socket in (*sockets.sockets, stop.fileno()):
         poller.register(socket, zmq.POLLIN)
-    poller.register(stop.fileno(), zmq.POLLIN)
     due = 0.0
     while not stop.is_set():
         if time.monotonic() >= due:
             maintain()
             due = time.monotonic() + MAINTAIN_EVERY
+        ready: Any
         for ready, _ in poller.poll(int(MAINTAIN_EVERY * 1000)):
-            if isinstance(ready, int):
+            if ready == stop.fileno():
                 stop.drain()
             else:
                 sockets.handle(ready)

@@ -13,11 +13,13 @@ import logging
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import zmq
 
 from bus import frames, wire
+from bus.broker.direct import Client, DirectSocket, direct_line_works
 from bus.broker.limits import Limits, Listeners, Rates
 from bus.broker.outlet import GroupOutlet, SingleOutlet
 from bus.complaints import Complaints
@@ -54,6 +56,7 @@ COUNTERS = (
     "held_back",
     "too_fast",
     "refused_listeners",
+    "refused_clients",
     "failed_calls",
 )
 """What the status always has, at least as zero."""
@@ -63,10 +66,14 @@ EventHook = Callable[[str, bytes, Done], bool]
 """Told of each event; when it returns True, the acknowledgement waits until it calls ``done``."""
 
 
+Sender = bytes | Client
+"""Who is answered: a routing id of the ROUTER, or a client of the direct line."""
+
+
 class _Waiting(NamedTuple):
     """A fire of this turn and the client to answer."""
 
-    client: bytes
+    client: Sender
     fire: Fire
 
 
@@ -77,6 +84,7 @@ class EventSockets:
         pull: the address of the ROUTER.
         pub: the address of the XPUB of single events.
         fires: the address of the XPUB of events in groups.
+        direct: the file of the direct line, if there is to be one.
         store: numbers the events and keeps them.
         methods: what clients may call, by name, besides ``ping`` and ``status``.
         on_event: told of each event before it is acknowledged.
@@ -93,6 +101,7 @@ class EventSockets:
         pull: str,
         pub: str,
         fires: str,
+        direct: Path | None = None,
         store: Store,
         methods: Methods | None = None,
         on_event: EventHook | None = None,
@@ -116,6 +125,7 @@ class EventSockets:
             **(methods or {}),
         }
         self._lock = DirectoryLock.for_address(pull)
+        self._direct: DirectSocket | None = None
         self._bound: dict[zmq.Socket[bytes], str] = {}
         self._pull = context.socket(zmq.ROUTER)
         self._pull.set(zmq.MAXMSGSIZE, _room_for_fires(limits.max_event_size))
@@ -129,21 +139,30 @@ class EventSockets:
         )
         addresses = (pull, pub, fires)
         try:
-            for socket, address in zip(self.sockets, addresses, strict=True):
+            for socket, address in zip(self._zmq_sockets, addresses, strict=True):
                 bind(socket, address)
                 self._bound[socket] = address
+            if direct and direct_line_works():
+                room = _room_for_fires(limits.max_event_size)
+                self._direct = DirectSocket(direct, room, self._complaints)
         except BusError:
             self.close()
             raise
 
     @property
-    def sockets(self) -> Sequence[zmq.Socket[bytes]]:
-        """The sockets to poll for input."""
+    def sockets(self) -> Sequence[zmq.Socket[bytes] | int]:
+        """The sockets to poll for input, and the descriptor of the direct line."""
+        return (*self._zmq_sockets, self._direct.fileno()) if self._direct else self._zmq_sockets
+
+    @property
+    def _zmq_sockets(self) -> Sequence[zmq.Socket[bytes]]:
         return (self._pull, *(outlet.socket for outlet in self._outlets))
 
-    def handle(self, socket: zmq.Socket[bytes]) -> None:
-        """Take what waits on one of the sockets."""
-        if socket is self._pull:
+    def handle(self, socket: zmq.Socket[bytes] | int) -> None:
+        """Take what waits on one of the sockets or descriptors."""
+        if self._direct and socket == self._direct.fileno():
+            self._take_direct(self._direct)
+        elif socket is self._pull:
             self._take_requests()
         else:
             for outlet in self._outlets:
@@ -175,10 +194,12 @@ class EventSockets:
 
     def close(self) -> None:
         """Close the sockets and let another server have them."""
+        if self._direct:
+            self._direct.close()
         for socket, address in self._bound.items():
             close_bound(socket, address)
         self._bound.clear()
-        for socket in self.sockets:
+        for socket in self._zmq_sockets:
             socket.close(linger=0)
         self._lock.release()
 
@@ -194,10 +215,25 @@ class EventSockets:
             self._take_request(client, rest, waiting)
             size += sum(map(len, rest))
         if waiting:
-            self.counters["fired"] += sum([len(item.fire.events) for item in waiting])
-            self._keep(waiting)
+            self._keep_counted(waiting)
 
-    def _take_request(self, client: bytes, rest: list[bytes], waiting: list[_Waiting]) -> None:
+    def _keep_counted(self, waiting: list[_Waiting]) -> None:
+        self.counters["fired"] += sum([len(item.fire.events) for item in waiting])
+        self._keep(waiting)
+
+    def _take_direct(self, direct: DirectSocket) -> None:
+        waiting: list[_Waiting] = []
+        size = 0
+        for client, messages in direct.receive():
+            for head, body in messages:
+                self._take_request(client, [head, body], waiting)
+                size += len(body)
+            if size > MAX_BYTES_PER_TURN:
+                break
+        if waiting:
+            self._keep_counted(waiting)
+
+    def _take_request(self, client: Sender, rest: list[bytes], waiting: list[_Waiting]) -> None:
         if self._rates and self._is_too_fast(self._rates, client, rest):
             return
         try:
@@ -210,18 +246,18 @@ class EventSockets:
             self._send(client, answer(self._methods, request, self._complaints))
         elif self._fits(client, request):
             if self._rates:
-                self._rates.charge(frames.sender(client, rest), len(request.events))
+                self._rates.charge(frames.sender(_name(client), rest), len(request.events))
             waiting.append(_Waiting(client, request))
 
-    def _refuse_malformed(self, client: bytes, rest: list[bytes], error: WireError) -> None:
+    def _refuse_malformed(self, client: Sender, rest: list[bytes], error: WireError) -> None:
         """Tell a client of ours that its fire was no good; anybody else gets no answer."""
         parts = frames.refused_unread(rest, DataError(str(error)))
         if parts:
             self._send(client, parts)
 
-    def _is_too_fast(self, rates: Rates, client: bytes, rest: list[bytes]) -> bool:
+    def _is_too_fast(self, rates: Rates, client: Sender, rest: list[bytes]) -> bool:
         """Turn a fire away unread if its sender has to wait; a call is never one."""
-        if len(rest) > 2 or not (error := rates.refusal(frames.sender(client, rest))):
+        if len(rest) > 2 or not (error := rates.refusal(frames.sender(_name(client), rest))):
             return False
         parts = frames.slower_unread(rest, error)
         if parts:
@@ -231,7 +267,7 @@ class EventSockets:
             self._complaints.add("too_fast", f"an event that asks for no answer is lost: {error}")
         return True
 
-    def _fits(self, client: bytes, fire: Fire) -> bool:
+    def _fits(self, client: Sender, fire: Fire) -> bool:
         longest = max(map(len, fire.events))
         if longest <= self._max_event_size:
             return True
@@ -304,7 +340,7 @@ class EventSockets:
             self._held[item.fire.producer, item.fire.number] = countdown
         return countdown.started()
 
-    def answer_later(self, client: bytes, fire: Fire, seq: int, error: BusError | None) -> None:
+    def answer_later(self, client: Sender, fire: Fire, seq: int, error: BusError | None) -> None:
         """Answer a fire whose acknowledgement had to wait."""
         key = (fire.producer, fire.number)
         self._held.pop(key, None)
@@ -319,17 +355,20 @@ class EventSockets:
         if len(self._failed) > MAX_FAILED:
             self._failed.popitem(last=False)
 
-    def _acknowledge(self, client: bytes, fire: Fire, first_seq: int) -> None:
+    def _acknowledge(self, client: Sender, fire: Fire, first_seq: int) -> None:
         if fire.producer:
             count = len(fire.events)
             self._send(client, frames.acknowledged(fire.producer, fire.number, first_seq, count))
 
-    def _answer_fire(self, client: bytes, fire: Fire, error: BusError) -> None:
+    def _answer_fire(self, client: Sender, fire: Fire, error: BusError) -> None:
         if fire.producer:
             self._send(client, frames.refused(fire.producer, fire.number, error))
 
-    def _send(self, client: bytes, parts: list[bytes]) -> None:
+    def _send(self, client: Sender, parts: list[bytes]) -> None:
         """Send an answer; a client that does not read its answers loses them, and asks again."""
+        if isinstance(client, Client):
+            client.answer(parts)
+            return
         try:  # noqa: SIM105 - on the way of each acknowledgement, and twice as fast
             send_parts(self._pull, (client, *parts))
         except zmq.ZMQError:
@@ -364,6 +403,11 @@ class _Countdown:
             self._told -= 1
             self.done(None)
         return True
+
+
+def _name(client: Sender) -> bytes:
+    """Return the name of who names no producer, as each client of the direct line does."""
+    return client if isinstance(client, bytes) else b""
 
 
 def _room_for_fires(max_event_size: int) -> int:

@@ -12,6 +12,8 @@ import click
 from reactor.cli.settings import Command, Settings, with_json, with_node
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bus.config import Opts
 
 
@@ -114,11 +116,37 @@ def fire(opts: Opts, node: str, tag: str, data: dict[str, Any], timeout: float) 
         ValueError: the event cannot go onto a bus.
     """
     from bus import endpoints, wire
+
+    event = wire.pack_event(tag, data, int(opts["max_event_size"]))
+    is_master = node == "master"
+    direct = (endpoints.master_direct if is_master else endpoints.minion_direct)(opts)
+    address = (endpoints.master_pull if is_master else endpoints.minion_pull)(opts)
+    seq = _fire_directly(direct, event, timeout) if direct else None
+    return seq if seq is not None else _fire(address, event, timeout)
+
+
+def _fire_directly(path: Path, event: bytes, timeout: float) -> int | None:
+    """Fire on the direct line, which needs no ZeroMQ: its import is a quarter of the time.
+
+    Returns:
+        The event's number; None if nobody is there.
+    """
+    import os
+
+    from bus import wire
+    from bus.direct import DirectLine
+
+    line = DirectLine(path)
+    try:
+        return line.fire(os.urandom(12), 1, wire.pack([event]), timeout) if line.open() else None
+    finally:
+        line.close()
+
+
+def _fire(address: str, event: bytes, timeout: float) -> int:
     from bus.publisher import Publisher
     from bus.sockets import not_running
 
-    event = wire.pack_event(tag, data, int(opts["max_event_size"]))
-    address = (endpoints.master_pull if node == "master" else endpoints.minion_pull)(opts)
     publisher = Publisher(address)
     try:
         if not publisher.reachable():

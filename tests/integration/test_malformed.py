@@ -14,7 +14,7 @@ import pytest
 import zmq
 
 import bus
-from bus import endpoints, frames, rpc, wire
+from bus import direct, endpoints, frames, rpc, wire
 from bus.config import master_config, minion_config
 from bus.errors import WireError
 from bus.sockets import connect
@@ -170,6 +170,37 @@ def _flood(place, pool, count):
     sender.close(linger=0)
 
 
+def _lines(system):
+    master, minion = master_config(system.config), minion_config(system.config)
+    bus, own = endpoints.master_pull(master), endpoints.minion_pull(minion)
+    return [
+        (Place("bus", bus), endpoints.master_direct(master)),
+        (Place("minion", own), endpoints.minion_direct(minion)),
+    ]
+
+
+@pytest.mark.timeout(scaled(120, 3000))
+def test_malformed_messages_on_the_direct_line(system):
+    """What is no stream of messages ends its connection, what is no fire is counted."""
+    pool = [direct.message(b"".join(parts)[:900] or b"x") for parts in _rubbish(random.Random(9))]
+    with _unharmed(system, ("bus", "minion")):
+        for place, path in _lines(system):
+            _say_rubbish(place, path, pool)
+
+
+def _say_rubbish(place, path, pool):
+    before = place.malformed()
+    for begin in range(0, MESSAGES, 1000):
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as sender:
+            sender.connect(str(path))
+            for number in range(begin, begin + 1000):
+                sender.sendall(pool[number % POOL])
+            sender.sendall(b"\xff" * 20)
+    wanted = before + MESSAGES + MESSAGES // 1000
+    wait_for(lambda: place.malformed() >= wanted, f"the {place.role}'s count", 600)
+    assert place.malformed() == wanted
+
+
 @pytest.mark.timeout(scaled(120, 3000))
 def test_malformed_subscriptions(system):
     """What no listener sends is counted; what one wants is forgotten when it goes away."""
@@ -201,6 +232,7 @@ def test_bytes_that_are_no_zeromq(system):
     """Wrong greetings and lengths without end on each file and port, and messages too large."""
     files = [Path(p.address.removeprefix("ipc://")) for p in _places(system)]
     files += [Path(address.removeprefix("ipc://")) for _, address, _ in _listened(system)]
+    files += [path for _, path in _lines(system)]
     chance = random.Random(8)
     with _unharmed(system, ("bus", "link", "reactor", "minion")):
         for _ in range(scaled(20, 500)):

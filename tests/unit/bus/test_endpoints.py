@@ -66,6 +66,6 @@ def test_the_longest_names_are_those_that_the_configuration_counts_with():
         "minion": ("minion_pub", "minion_fires", "minion_pull"),
     }
     for role, names in functions.items():
-        addresses = [getattr(endpoints, name)(MINION) for name in names]
-        longest = max(len(endpoints.socket_path(each).name) for each in addresses)
-        assert longest == settings.LONGEST_SOCKET_NAME[role]
+        paths = [endpoints.socket_path(getattr(endpoints, name)(MINION)) for name in names]
+        paths.append(getattr(endpoints, f"{role}_direct")(MINION))
+        assert max(len(path.name) for path in paths) == settings.LONGEST_SOCKET_NAME[role]
