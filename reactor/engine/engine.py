@@ -19,6 +19,7 @@ from bus.journal import JournalReader
 from bus.record import CAUSE, Event
 from reactor.engine.actions import Actions
 from reactor.engine.actions.functions import USER
+from reactor.engine.deadletters import DeadLetters, Letter
 from reactor.engine.firing import (
     REPEAT,
     Firing,
@@ -28,9 +29,11 @@ from reactor.engine.firing import (
     reaction_id,
     rule_key,
 )
+from reactor.engine.loops import MAX_CHAIN, SelfFeeding
 from reactor.engine.outbox import OnFired, Outbox, nobody
 from reactor.engine.state import State, Unfinished
 from reactor.engine.statistics import Statistics
+from reactor.engine.traces import MAX_SIZE, Skip, Traces
 from reactor.errors import ReactorError, RuleError
 from reactor.rules.model import Call, Functions, Rule
 from reactor.rules.snapshot import Snapshot
@@ -43,13 +46,13 @@ TURN = 500
 MAX_UNDER_WAY = 20_000
 """Firings under way before the engine reads no further: the journal holds what waits."""
 
-MAX_HOPS = 32
-"""Reactions in one chain before it counts as a loop; TTL fields of networks are the precedent."""
-
 _CURSOR_EVERY = 0.5
 """Seconds after which a cursor that moved past events without rules is written down."""
 
 _OWN = "reactor/"
+
+_ANY_SIZE = 1 << 62
+"""An event that was read from the bus is within its limit."""
 
 
 class Engine:
@@ -64,6 +67,11 @@ class Engine:
         snapshot: the rules to begin with.
         is_full: says whether reading has to wait.
         clock: seconds, monotonic.
+        traces: keeps what became of events; by default nothing does.
+        dead: keeps reactions that failed; by default nothing does.
+        max_chain: reactions in one chain before it is stopped.
+        self_feeding: stops rules that feed themselves.
+        wall_clock: seconds since 1970, for traces.
     """
 
     def __init__(
@@ -77,6 +85,11 @@ class Engine:
         snapshot: Snapshot,
         is_full: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
+        traces: Traces | None = None,
+        dead: DeadLetters | None = None,
+        max_chain: int = MAX_CHAIN,
+        self_feeding: SelfFeeding | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._feed = feed
         self._state = state
@@ -88,6 +101,14 @@ class Engine:
         self._is_full = is_full
         self._clock = clock
         self.statistics = Statistics()
+        self.traces = traces or Traces(0)
+        self.traces.keep_only(set(self._keys.values()))
+        self.dead = dead
+        self._dying: list[Letter] = []
+        self._retried: list[str] = []
+        self._max_chain = max_chain
+        self._self_feeding = self_feeding or SelfFeeding(0)
+        self._wall_clock = wall_clock
         self._under_way: dict[tuple[int, str], Firing] = {}
         self._reported: list[tuple[int, str]] = []
         self._progressed: set[tuple[int, str]] = set()
@@ -138,6 +159,7 @@ class Engine:
         self.snapshot = snapshot
         self._keys = _keys_of(snapshot)
         self.statistics.keep_only(set(self._keys.values()))
+        self.traces.keep_only(set(self._keys.values()))
 
     def announce(self, tag: str, data: dict[str, Any]) -> None:
         """Fire an event of the engine's own at once."""
@@ -192,8 +214,17 @@ class Engine:
             return []
         if event.data.get("user") == USER or self._is_loop(event):
             return []
-        planned = [self._plan(rule, key, event) for key, rule in self._keyed(rules)]
-        return [firing for firing in planned if firing]
+        caused = CAUSE in event.data
+        planned = [
+            self._plan(rule, key, event)
+            for key, rule in self._keyed(rules)
+            if not (caused and self._feeds_itself(rule, key, event))
+        ]
+        begun = [firing for firing in planned if firing]
+        if len(raw) > MAX_SIZE:
+            for firing in begun:
+                firing.is_large = True
+        return begun
 
     def _keyed(self, rules: tuple[Rule, ...]) -> Iterable[tuple[str, Rule]]:
         """Return rules with keys that differ, also for one that stands in the map twice."""
@@ -204,7 +235,7 @@ class Engine:
         return zip(keys, rules, strict=True)
 
     def _is_loop(self, event: Event) -> bool:
-        if hops_of(event) < MAX_HOPS:
+        if hops_of(event) < self._max_chain:
             return False
         cause = event.data.get(CAUSE, {})
         self.statistics.total["loops"] += 1
@@ -215,7 +246,39 @@ class Engine:
             cause.get("rule"),
         )
         if not event.tag.startswith(_OWN):
-            self.announce("reactor/loop", {"tag": event.tag, "seq": event.seq, "cause": cause})
+            self.announce(
+                "reactor/loop",
+                {
+                    "rule": cause.get("rule"),
+                    "tag": event.tag,
+                    "seq": event.seq,
+                    "cause": cause,
+                    "why": f"the chain has {hops_of(event)} reactions, and reactor_max_chain "
+                    f"is {self._max_chain}",
+                },
+            )
+        return True
+
+    def _feeds_itself(self, rule: Rule, key: str, event: Event) -> bool:
+        """Say whether a rule is stopped because it feeds itself; the first time, announce it."""
+        cause = event.data.get(CAUSE)
+        if not isinstance(cause, dict) or cause.get("rule") != rule.name:
+            return False
+        stops, is_news = self._self_feeding.stops(key, self._clock())
+        if not stops:
+            return False
+        why = (
+            f"loop limit: it reacted more than {self._self_feeding.limit} times within 10 s to "
+            "events that it fired itself, and takes none of them for 60 s"
+        )
+        self.statistics.total["loops"] += 1
+        if self.traces.is_on:
+            self.traces.skipped(key, Skip(event.seq, event.tag, event.stamp, rule, why, "loop"))
+        if is_news:
+            log.error("stopped a loop: rule %s (%s): %s", rule.name, rule.source, why)
+            if not event.tag.startswith(_OWN):
+                data = {"rule": rule.name, "tag": event.tag, "seq": event.seq}
+                self.announce("reactor/loop", {**data, "cause": cause, "why": why})
         return True
 
     def _plan(self, rule: Rule, key: str, event: Event) -> Firing | None:
@@ -232,6 +295,10 @@ class Engine:
         if not plan.calls:
             counters.skipped += 1
             counters.last_skip = plan.skipped
+            if self.traces.is_on:
+                self.traces.skipped(
+                    key, Skip(event.seq, event.tag, event.stamp, rule, plan.skipped)
+                )
             return None
         counters.last_fired = event.stamp
         return self._begin(rule, key, event, plan.calls)
@@ -247,8 +314,11 @@ class Engine:
             in_sequence=rule.style == "native",
             begun_at=self._clock(),
             errors={0: error} if error else {},
+            event=event,
         )
         self._under_way[firing.key] = firing
+        if self.traces.is_on:
+            self.traces.began(key, firing)
         return firing
 
     def _revive(self, left: Unfinished, rule: Rule | None, journal: JournalReader) -> Firing | None:
@@ -264,6 +334,21 @@ class Engine:
             why = "its rule no longer applies"
         log.warning("the reaction of %s to event %d is dropped: %s", left.rule, left.seq, why)
         name = name_in_key(left.rule)
+        self._dying.append(
+            Letter(
+                id=reaction_id(f"{journal.bus_id}-{left.seq}", left.rule),
+                at=self._wall_clock(),
+                key=left.rule,
+                rule=name,
+                source=str(rule.source) if rule else left.rule.partition("::")[0],
+                bus_id=journal.bus_id,
+                seq=left.seq,
+                tag=wire.tag_of(rows[0][1]) if rows else "",
+                error=why,
+                event=rows[0][1] if rows else None,
+                done=left.done,
+            )
+        )
         self._put(_tag(name, "dead"), {"rule": name, "event": {"seq": left.seq}, "error": why})
         self._reported.append((left.seq, left.rule))
         return None
@@ -297,6 +382,7 @@ class Engine:
         }
         due = cursor_too or now - self._saved_at > _CURSOR_EVERY
         moved = seq != self._saved_seq and due
+        self._bury()
         if not (begun or progress or moved or self._reported):
             return
         self._state.save(
@@ -309,6 +395,76 @@ class Engine:
         self._reported = []
         self._progressed.clear()
         self._saved_seq, self._saved_at = seq, now
+
+    def _bury(self) -> None:
+        """Keep what failed, before the state forgets that it was under way."""
+        if self.dead is None:
+            self._dying.clear()
+            return
+        if self._dying:
+            gone = self.dead.add(self._dying)
+            self._dying = []
+            if gone:
+                self.statistics.total["dead_dropped"] += gone
+                log.warning(
+                    "%d dead letters were dropped: more than reactor_dead_keep have failed", gone
+                )
+        if self._retried:
+            self.dead.drop(self._retried)
+            self._retried = []
+
+    def _letter(self, firing: Firing) -> Letter | None:
+        reaction, event = firing.reaction, firing.event
+        if event is None:
+            return None
+        failed = set(firing.errors)
+        return Letter(
+            id=reaction.id,
+            at=self._wall_clock(),
+            key=firing.key[1],
+            rule=reaction.rule,
+            source=reaction.source,
+            bus_id=event.bus_id,
+            seq=reaction.seq,
+            tag=reaction.tag,
+            error=firing.error,
+            event=wire.pack_event(event.tag, event.data, _ANY_SIZE),
+            done=frozenset(firing.done - failed),
+        )
+
+    def again(
+        self, rule: Rule, key: str, event: Event, done: frozenset[int] = frozenset()
+    ) -> Firing | None:
+        """Have a rule react to an event of before: a retry, or a replay under a key of its own.
+
+        Args:
+            rule: the rule.
+            key: the key under which this reaction is remembered; it gives the reaction's id.
+            event: the event.
+            done: the numbers of the calls that are left out.
+
+        Returns:
+            The reaction; None if the rule does nothing about the event.
+
+        Raises:
+            ReactorError: it is under way already, or the state cannot be written.
+        """
+        if (event.seq, key) in self._under_way:
+            raise ReactorError(f"{reaction_id(event.id, key)} is under way already")
+        firing = self._plan(rule, key, event)
+        if firing is None:
+            return None
+        if not firing.errors:
+            firing.done |= {number for number in done if number < len(firing.calls)}
+        firing.is_retry = True
+        try:
+            self._save([firing])
+        except ReactorError:
+            self._under_way.pop(firing.key, None)
+            raise
+        self._advance(firing)
+        self._outbox.flush()
+        return firing
 
     def save_cursor(self) -> None:
         """Write down how far the engine has read and what was reported: before it stops."""
@@ -323,13 +479,25 @@ class Engine:
 
     def _report(self, firing: Firing) -> None:
         counters = self.statistics.of(firing.key[1].partition(REPEAT)[0])
+        firing.seconds = self._clock() - firing.begun_at
+        if self.traces.is_on:
+            if firing.errors:
+                self.traces.failed(firing.key[1], firing)
+            if firing.is_large:
+                self.traces.condense(firing.key[1], firing)
         if firing.errors:
             counters.failed += 1
             counters.last_error = firing.error
+            counters.last_error_at = self._wall_clock()
+            if self.dead is not None and (letter := self._letter(firing)):
+                self._dying.append(letter)
             log.error("rule %s: %s", firing.reaction.rule, firing.error)
             self._fire_report(firing, "failed")
         else:
             counters.fired += 1
+            counters.last_error = ""
+            if firing.is_retry:
+                self._retried.append(firing.reaction.id)
             self._fire_report(firing, "done")
 
     def _fire_report(self, firing: Firing, how: str) -> None:
@@ -340,7 +508,7 @@ class Engine:
                 self._reported.append(firing.key)
 
         self.statistics.total[how] += 1
-        data = firing.report(self._clock() - firing.begun_at)
+        data = firing.report(firing.seconds)
         data[CAUSE] = firing.reaction.cause()
         tag = _tag(firing.reaction.rule, how)
         if not self._put(tag, data, reported):

@@ -112,6 +112,10 @@ class Firing:
     results: dict[int, Any] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
     reported: bool = False
+    seconds: float = 0.0
+    is_large: bool = False
+    is_retry: bool = False
+    event: Event | None = None
     _started: set[int] = field(default_factory=set)
 
     def startable(self) -> Iterator[int]:

@@ -26,14 +26,19 @@ from reactor.engine.actions.event import EventAction
 from reactor.engine.actions.functions import FunctionAction
 from reactor.engine.actions.local import LocalAction
 from reactor.engine.backlog import Backlog
+from reactor.engine.deadletters import DeadLetters, dead_path
 from reactor.engine.engine import Engine
 from reactor.engine.firing import rule_key
+from reactor.engine.loops import SelfFeeding
 from reactor.engine.outbox import Outbox
 from reactor.engine.pool import Mailbox, WorkerPool
 from reactor.engine.reload import Reloader
+from reactor.engine.service import Keeper, Service
 from reactor.engine.sources import ConfiguredRules
 from reactor.engine.state import State, prepare, state_path
 from reactor.engine.statistics import describe_rules
+from reactor.engine.traces import Traces
+from reactor.engine.tracestore import TraceStore, read_traces, trace_path
 from reactor.rules.model import Functions
 from reactor.rules.snapshot import Problem, Snapshot
 
@@ -89,7 +94,13 @@ class _Role:
         self._feed = _open_feed(opts, state, stop)
         stack.callback(self._feed.close)
         self._rules = ConfiguredRules(opts)
-        self._engine = self._make_engine(state)
+        dead = DeadLetters(dead_path(opts["state_dir"]), int(opts["reactor_dead_keep"]))
+        stack.callback(dead.close)
+        self._engine = self._make_engine(state, dead)
+        self._service = Service(self._engine, dead, journal_path(opts["state_dir"]))
+        traces = TraceStore(trace_path(opts["state_dir"]))
+        stack.callback(traces.close)
+        self._keeper = Keeper(self._engine.traces, traces)
         self._complaints = Complaints()
         self._server = rpc.Server(
             endpoints.master_reactor(opts), self._methods(), complaints=self._complaints
@@ -114,6 +125,7 @@ class _Role:
             self._poll(poller, handlers, 0.02)
             self._outbox.flush()  # the reports of what ends meanwhile
         self._engine.save_cursor()
+        self._keeper.close()
         self._publisher.wait(lambda: not self._publisher.pending, 0.2)
 
     # -- the loop -------------------------------------------------------------------------
@@ -124,6 +136,8 @@ class _Role:
         if not self._engine.turn():
             _pause(self._stop, 0.5)
         self._say_if_behind()
+        if wait:
+            self._keeper.idle()
 
     def _say_if_behind(self) -> None:
         unread = self._engine.behind
@@ -163,7 +177,7 @@ class _Role:
 
     # -- making ---------------------------------------------------------------------------
 
-    def _make_engine(self, state: State) -> Engine:
+    def _make_engine(self, state: State, dead: DeadLetters) -> Engine:
         functions = functools.partial(
             FunctionAction,
             pool=self._pool,
@@ -179,7 +193,14 @@ class _Role:
                 "wheel": functions("wheel", self._load(loader.wheels)),
             }
         )
+        opts = self._opts
+        traces = Traces(int(opts["reactor_trace_keep"]), time.time() - time.monotonic())
+        traces.load(read_traces(opts["state_dir"]))
         return Engine(
+            traces=traces,
+            dead=dead,
+            max_chain=int(opts["reactor_max_chain"]),
+            self_feeding=SelfFeeding(int(opts["reactor_max_self_fed"])),
             feed=self._feed,
             state=state,
             actions=actions,
@@ -250,6 +271,7 @@ class _Role:
                 self._engine.snapshot, self._engine.statistics, rule_key
             ),
             "reload": lambda _: self._reload(),
+            **self._service.methods(),
         }
 
     def _reload(self) -> bool:
@@ -267,6 +289,7 @@ class _Role:
             "under_way": engine.under_way,
             "waiting": self._pool.waiting,
             "lost": self._feed.lost,
+            "dead": len(self._engine.dead) if self._engine.dead is not None else 0,
             "counters": {**engine.statistics.total, **self._complaints.counters},
         }
 
