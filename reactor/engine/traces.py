@@ -13,8 +13,9 @@ from typing import Any, Literal, NamedTuple
 
 from bus.record import CAUSE
 from reactor.engine.firing import REPEAT, Firing, Reaction, name_in_key
-from reactor.rules.model import Call, Rule
+from reactor.rules.model import Rule
 from reactor.rules.redaction import redact, redact_text
+from reactor.rules.simulating import describe_call
 
 MAX_KEPT = 20_000
 """Traces of all rules together: with more rules than this allows, each has fewer."""
@@ -284,18 +285,4 @@ def _shown_call(firing: Firing, number: int) -> dict[str, Any]:
         about["error"] = redact_text(firing.errors[number])
     elif number in firing.results:
         about["result"] = redact(firing.results[number])
-    return about
-
-
-def describe_call(call: Call) -> dict[str, Any]:
-    """Return a call with its arguments, as plain data without secrets."""
-    about: dict[str, Any] = {"kind": call.kind, "function": call.function, "id": call.ident}
-    if call.kind == "local":
-        about |= {"target": redact(call.target), "target_type": call.target_type}
-    for name in ("args", "kwargs", "data", "options"):
-        value = getattr(call, name)
-        if value:
-            about[name] = redact(value)
-    if call.source is not None:
-        about["source"] = str(call.source)
     return about

@@ -17,7 +17,7 @@ _WORDS = (
 )
 _SECRET = re.compile(rf"(?:^|[^a-z])(?:{_WORDS})s?(?:[^a-z]|$)|password|passwd|secret", re.I)
 _IN_TEXT = re.compile(
-    rf"((?:{_WORDS})[\"']?\s*(?:=|:)\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&}}\]]+)", re.I
+    rf"((?:{_WORDS})[\"']?\s*(?:=(?!=)|:)\s*)(?!data\.|payload\.|event\.|vars\.)(\"[^\"]*\"|'[^']*'|[^\s,;&}}\]]+)", re.I
 )
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[\w.+/=~-]{6,}", re.I)
 _USERINFO = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
