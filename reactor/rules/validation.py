@@ -41,7 +41,6 @@ class Validator:
         self._schema = load_schema()
         self._validator = jsonschema_rs.validator_for(self._schema)
         self._describers: Mapping[str, Callable[[Any, Any], str]] = {
-            "additionalProperties": self._unknown_key,
             "required": lambda error, _schema: f"the key {error.kind.property!r} is missing",
             "type": _wrong_type,
             "enum": _wrong_choice,
@@ -57,20 +56,31 @@ class Validator:
         if culprit is not None:
             path, problem = culprit
             return [RuleError(problem, file, lines.at(path), path_text(path))]
-        found = {
-            error.line: error
-            for error in (
-                self._error(error, file, lines) for error in self._validator.iter_errors(value)
+        found: dict[tuple[int, str], RuleError] = {}
+        for error in self._validator.iter_errors(value):
+            if error.kind.name == "additionalProperties":
+                for each in self._unknown_keys(error, file, lines):
+                    found[each.line, each.path] = each
+            else:
+                one = self._error(error, file, lines)
+                found[one.line, ""] = one
+        return [found[place] for place in sorted(found)][:_MAX_ERRORS]
+
+    def _unknown_keys(self, error: Any, file: str, lines: Lines) -> list[RuleError]:
+        """Return an error for each of the keys, so that all can be mended at once."""
+        schema = self._schema_at(error.schema_path[:-1])
+        where = tuple(error.instance_path)
+        return [
+            RuleError(
+                _unknown_key(key, schema), file, lines.at((*where, key)), path_text((*where, key))
             )
-        }
-        return [found[line] for line in sorted(found)][:_MAX_ERRORS]
+            for key in error.kind.unexpected
+        ]
 
     def _error(self, error: Any, file: str, lines: Lines) -> RuleError:
         path: Path = tuple(error.instance_path)
         if error.kind.name == "propertyNames":
             path = (*path, self._bad_name(error.instance))
-        elif error.kind.name == "additionalProperties":
-            path = (*path, error.kind.unexpected[0])
         elif error.kind.name == "oneOf" and (mistyped := self._mistyped(error)):
             path = (*path, mistyped[0])
         return RuleError(self._describe(error), file, lines.at(path), path_text(path))
@@ -116,12 +126,12 @@ class Validator:
         allowed = re.compile(self._schema["$defs"]["name"]["pattern"])
         return next(name for name in rules if not allowed.search(name))
 
-    def _unknown_key(self, error: Any, schema: Any) -> str:
-        unknown = error.kind.unexpected[0]
-        known = sorted(schema["properties"])
-        near = difflib.get_close_matches(unknown, known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-        return f"unknown key {unknown!r}: {hint}"
+
+def _unknown_key(unknown: str, schema: Any) -> str:
+    known = sorted(schema["properties"])
+    near = difflib.get_close_matches(unknown, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+    return f"unknown key {unknown!r}: {hint}"
 
 
 def _find_odd(value: Any, path: Path) -> tuple[Path, str] | None:
