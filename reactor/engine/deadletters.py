@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,13 @@ CREATE TABLE IF NOT EXISTS letters (
     seq INTEGER NOT NULL,
     tag TEXT NOT NULL,
     error TEXT NOT NULL,
-    done TEXT NOT NULL,      -- JSON list of the numbers of the calls that were done
+    progress TEXT NOT NULL,  -- JSON: what was done, and what the rule's policies had found out
     tries INTEGER NOT NULL,
     event BLOB               -- as it goes over the wire; NULL if it was gone already
 );
 CREATE INDEX IF NOT EXISTS by_time ON letters (at);
 """
-_COLUMNS = "id, at, key, rule, source, bus_id, seq, tag, error, done, tries, event"
+_COLUMNS = "id, at, key, rule, source, bus_id, seq, tag, error, progress, tries, event"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,8 @@ class Letter:
         event: the event as it goes over the wire; None if it was gone already.
         done: the numbers of the calls that were done, and that a retry leaves out.
         tries: how often it was tried.
+        replies: how the calls of a program ended that were done, by ident.
+        window: what the rule's policies had found out.
     """
 
     id: str
@@ -65,6 +67,8 @@ class Letter:
     event: bytes | None = None
     done: frozenset[int] = field(default_factory=frozenset)
     tries: int = 1
+    replies: Mapping[str, Any] = field(default_factory=dict)
+    window: Mapping[str, Any] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
         """Return what people are shown."""
@@ -124,7 +128,7 @@ class DeadLetters:
         rows = [
             (
                 *(letter.id, letter.at, letter.key, letter.rule, letter.source, letter.bus_id),
-                *(letter.seq, letter.tag, letter.error, json.dumps(sorted(letter.done))),
+                *(letter.seq, letter.tag, letter.error, _progress(letter)),
                 *(letter.tries, letter.event),
             )
             for letter in letters
@@ -133,7 +137,7 @@ class DeadLetters:
             self._db.executemany(
                 f"INSERT INTO letters ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?) "  # noqa: S608
                 "ON CONFLICT (id) DO UPDATE SET at = excluded.at, error = excluded.error, "
-                "done = excluded.done, event = coalesce(excluded.event, event), "
+                "progress = excluded.progress, event = coalesce(excluded.event, event), "
                 "source = excluded.source, tries = tries + 1",
                 rows,
             )
@@ -195,9 +199,26 @@ def _where(ids: Collection[str], rule: str) -> tuple[str, tuple[str, ...]]:
     return (" WHERE rule = ?", (rule,)) if rule else ("", ())
 
 
+def _progress(letter: Letter) -> str:
+    found = {
+        "done": sorted(letter.done),
+        "replies": dict(letter.replies),
+        "window": dict(letter.window),
+    }
+    return json.dumps(found, default=str)
+
+
 def _letter(row: tuple[Any, ...]) -> Letter:
-    *head, done, tries, event = row
-    return Letter(*head, event=event, done=frozenset(json.loads(done)), tries=tries)
+    *head, progress, tries, event = row
+    found = json.loads(progress)
+    return Letter(
+        *head,
+        event=event,
+        done=frozenset(found["done"]),
+        tries=tries,
+        replies={ident: tuple(reply) for ident, reply in found["replies"].items()},
+        window=found["window"],
+    )
 
 
 def dead_path(state_dir: str | Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -20,6 +21,7 @@ from bus.jid import JidMaker
 from bus.journal import JournalReader, journal_path
 from bus.listener import Listener
 from bus.publisher import Publisher
+from bus.record import Event
 from bus.stopping import Stop
 from reactor.engine.actions import Actions
 from reactor.engine.actions.event import EventAction
@@ -131,7 +133,7 @@ class _Role:
     # -- the loop -------------------------------------------------------------------------
 
     def _step(self, poller: zmq.Poller, handlers: dict[Any, Callable[[], None]]) -> None:
-        wait = 0.0 if self._engine.has_work else _TICK
+        wait = 0.0 if self._engine.has_work else self._engine.next_in(_TICK)
         self._poll(poller, handlers, wait)
         if not self._engine.turn():
             _pause(self._stop, 0.5)
@@ -150,7 +152,7 @@ class _Role:
     def _poll(
         self, poller: zmq.Poller, handlers: dict[Any, Callable[[], None]], wait: float
     ) -> None:
-        for ready, _ in poller.poll(int(wait * 1000)):
+        for ready, _ in poller.poll(math.ceil(wait * 1000)):
             handlers[ready]()
         now = time.monotonic()
         if now - self._ticked_at >= _TICK:
@@ -208,7 +210,18 @@ class _Role:
             functions=_Deferred(self._load_modules),
             snapshot=self._rules.load(),
             is_full=lambda: self._pool.is_full,
+            recall=self._recall,
         )
+
+    def _recall(self, seq: int) -> Event | None:
+        """Return an event that a rule waited upon, from the journal."""
+        try:
+            with JournalReader(journal_path(self._opts["state_dir"])) as journal:
+                rows = journal.read(seq - 1, 1, seq)
+                return Event.from_wire(rows[0][1], seq, journal.bus_id) if rows else None
+        except BusError as error:
+            log.warning("the event %d cannot be read again: %s", seq, error)
+            return None
 
     def _load(self, load: Callable[..., loader.Functions]) -> Callable[[], loader.Functions]:
         return functools.partial(load, self._opts)

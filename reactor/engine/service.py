@@ -12,6 +12,7 @@ from bus.record import Event
 from reactor.engine.deadletters import DeadLetters, Letter
 from reactor.engine.engine import Engine
 from reactor.engine.firing import REPEAT, rule_key
+from reactor.engine.state import Unfinished
 from reactor.engine.traces import Traces
 from reactor.engine.tracestore import TraceStore
 from reactor.errors import ReactorError
@@ -91,7 +92,10 @@ class Service:
             return "too many reactions are under way: try again later"
         event = Event.from_wire(letter.event, letter.seq, letter.bus_id)
         try:
-            begun = self._engine.again(rule, letter.key, event, letter.done)
+            left = Unfinished(
+                letter.seq, letter.key, letter.done, dict(letter.replies), dict(letter.window)
+            )
+            begun = self._engine.again(rule, event, left)
         except ReactorError as error:
             return str(error)
         return "" if begun else "its rule does nothing about the event now: see 'reactor why'"
@@ -131,7 +135,7 @@ class Service:
             matched += 1
             # A key of its own: nothing that is finished is in its way, and a restart resumes it.
             key = f"{rule_key(rule)}{REPEAT}replay-{run}"
-            begun += self._engine.again(rule, key, event) is not None
+            begun += self._engine.again(rule, event, Unfinished(event.seq, key, frozenset()))
         return matched, begun
 
 

@@ -259,7 +259,7 @@ def _shown_firing(key: str, kind: Kind, firing: Firing, epoch: float) -> dict[st
     cause = event.data.get(CAUSE) if event else None
     trace: dict[str, Any] = {
         "key": key,
-        "state": kind if kind == "failed" else "done" if ended else "under way",
+        "state": "cancelled" if firing.cancelled else kind if kind == "failed" else "done" if ended else "under way",
         "id": reaction.id,
         "rule": reaction.rule,
         "source": reaction.source,
@@ -269,8 +269,8 @@ def _shown_firing(key: str, kind: Kind, firing: Firing, epoch: float) -> dict[st
         "seconds": round(firing.seconds, 6) if ended else None,
         "calls": [_shown_call(firing, number) for number in range(len(firing.calls))],
     }
-    if firing.errors:
-        trace["error"] = redact_text(firing.error)
+    if firing.failed or firing.cancelled:
+        trace["error"] = redact_text(firing.cancelled or firing.error)
     return trace
 
 

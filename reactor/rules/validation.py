@@ -17,6 +17,7 @@ from reactor.errors import RuleError, path_text
 Path = tuple[str | int, ...]
 
 _MAX_ERRORS = 20
+_UNKNOWN = "unknown key"
 _SAID_IN_FULL = ("oneOf", "propertyNames")
 _KINDS: Mapping[str, str] = {
     "string": "text",
@@ -57,25 +58,31 @@ class Validator:
             path, problem = culprit
             return [RuleError(problem, file, lines.at(path), path_text(path))]
         found: dict[tuple[int, str], RuleError] = {}
-        for error in self._validator.iter_errors(value):
-            if error.kind.name == "additionalProperties":
-                for each in self._unknown_keys(error, file, lines):
-                    found[each.line, each.path] = each
-            else:
-                one = self._error(error, file, lines)
-                found[one.line, ""] = one
-        return [found[place] for place in sorted(found)][:_MAX_ERRORS]
+        undecided: set[str] = set()
+        for reported in self._validator.iter_errors(value):
+            if reported.kind.name == "oneOf" and not self._mistyped(reported):
+                undecided.add(path_text(reported.instance_path))
+            for error in self._errors(reported, file, lines):
+                found[error.line, error.path if _is_unknown_key(error) else ""] = error
+        # One that is misspelt is missing as well: the first says more.
+        # Of what could be one of two kinds of action, the keys of neither are unknown.
+        for place in [place for place in found if place[1].rpartition(".")[0] in undecided]:
+            del found[place]
+        misspelt = {line for line, path in found if path}
+        kept = sorted(place for place in found if place[1] or place[0] not in misspelt)
+        return [found[place] for place in kept][:_MAX_ERRORS]
 
-    def _unknown_keys(self, error: Any, file: str, lines: Lines) -> list[RuleError]:
-        """Return an error for each of the keys, so that all can be mended at once."""
+    def _errors(self, error: Any, file: str, lines: Lines) -> list[RuleError]:
+        """Return what one finding of the schema says: each unknown key is an error of its own."""
+        if error.kind.name != "additionalProperties":
+            return [self._error(error, file, lines)]
         schema = self._schema_at(error.schema_path[:-1])
-        where = tuple(error.instance_path)
-        return [
-            RuleError(
-                _unknown_key(key, schema), file, lines.at((*where, key)), path_text((*where, key))
-            )
-            for key in error.kind.unexpected
-        ]
+        found = []
+        for key in error.kind.unexpected:
+            path = (*error.instance_path, key)
+            problem = _unknown_key(key, schema)
+            found.append(RuleError(problem, file, lines.at(path), path_text(path)))
+        return found
 
     def _error(self, error: Any, file: str, lines: Lines) -> RuleError:
         path: Path = tuple(error.instance_path)
@@ -127,11 +134,15 @@ class Validator:
         return next(name for name in rules if not allowed.search(name))
 
 
+def _is_unknown_key(error: RuleError) -> bool:
+    return error.problem.startswith(_UNKNOWN)
+
+
 def _unknown_key(unknown: str, schema: Any) -> str:
     known = sorted(schema["properties"])
     near = difflib.get_close_matches(unknown, known, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-    return f"unknown key {unknown!r}: {hint}"
+    return f"{_UNKNOWN} {unknown!r}: {hint}"
 
 
 def _find_odd(value: Any, path: Path) -> tuple[Path, str] | None:

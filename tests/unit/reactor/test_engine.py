@@ -37,8 +37,13 @@ class FakeRule:
     source: Source = field(default_factory=lambda: Source("f.yaml", 1))
     priority: int = 0
     enabled: bool = True
+    policies: tuple = ()
+    mode: object = None
 
-    def plan(self, event, functions):
+    def values(self, event):
+        return {}
+
+    def plan(self, event, functions, window=None):
         return self.make(event)
 
 
