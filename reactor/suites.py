@@ -189,5 +189,3 @@ def said(call: Mapping[str, Any]) -> str:
     if kind is None:
         raise ReactorError(f"a call has one of {', '.join(_KINDS)}: {dict(call)!r}")
     return call_text({"kind": kind, "function": call[kind], "target": call.get("tgt"), **call})
-
-

@@ -126,13 +126,8 @@ def as_written(call: Call) -> dict[str, Any]:
         made["tgt"] = call.target
         if call.target_type != "glob":
             made["tgt_type"] = call.target_type
-    for name, value in (
-        ("args", list(call.args)),
-        ("kwargs", dict(call.kwargs)),
-        ("data", dict(call.data)),
-    ):
-        if value:
-            made[name] = value
+    parts = {"args": list(call.args), "kwargs": dict(call.kwargs), "data": dict(call.data)}
+    made |= {name: value for name, value in parts.items() if value}
     return {**made, **call.options}
 
 

@@ -1,4 +1,4 @@
-"""What `reactor check` looks at: rules that were loaded, their texts, and the functions there are."""
+"""What `reactor check` looks at: loaded rules, their texts, and the functions there are."""
 
 from __future__ import annotations
 

@@ -21,9 +21,7 @@ command = ListingGroup(
 
 @command.command("list", cls=Command, example="reactor dead list --rule restart_nginx")
 @click.option("--rule", default="", help="Only those of this rule.")
-@click.option(
-    "--limit", type=click.IntRange(min=1, max=10_000), default=100, show_default=True
-)
+@click.option("--limit", type=click.IntRange(min=1, max=10_000), default=100, show_default=True)
 @with_json
 @click.pass_obj
 def list_(settings: Settings, rule: str, limit: int, as_json: bool) -> None:
@@ -120,9 +118,7 @@ def drop(
     click.echo(output.as_json({"dropped": count}) if as_json else f"{count} dropped")
 
 
-def _check_choice(
-    ctx: click.Context, idents: tuple[str, ...], rule: str, everything: bool
-) -> None:
+def _check_choice(ctx: click.Context, idents: tuple[str, ...], rule: str, everything: bool) -> None:
     if bool(idents) + bool(rule) + everything != 1:
         raise click.UsageError("name IDs, or one of --rule and --all", ctx)
 

@@ -147,7 +147,7 @@ def newest(glob: str, journal: JournalReader, limit: int) -> list[Event]:
 def reports_about(seq: int, journal: JournalReader) -> list[Mapping[str, Any]]:
     """Return the data of the reports on reactions to an event, as far as they came soon."""
     prefix = b"reactor/reaction/"
-    found = []
+    found: list[Mapping[str, Any]] = []
     for number, raw in journal.scan(seq, seq + _LOOK_AHEAD):
         if raw.startswith(prefix):
             with contextlib.suppress(WireError):

@@ -139,9 +139,7 @@ def _replay(
     )
 
 
-def _send(
-    reactor: Reactor, waiting: list[int], rule: str, run: str, total: dict[str, int]
-) -> None:
+def _send(reactor: Reactor, waiting: list[int], rule: str, run: str, total: dict[str, int]) -> None:
     """Hand events over as the engine has room for them."""
     while waiting:
         done = reactor.call("replay", seqs=waiting[:_BATCH], rule=rule, run=run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -15,19 +16,26 @@ _HEAD = ("RULE", "STATE", "ON", "FIRED", "FAILED", "SOURCE", "LAST ERROR")
 
 @click.command("rules", cls=Command, example="reactor rules\nreactor rules --json")
 @with_json
-@click.pass_obj
-def command(settings: Settings, as_json: bool) -> None:
-    """Show the rules of the running reactor."""
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> None:
+    """Show the rules of the running reactor.
+
+    LAST ERROR is empty again after a reaction that went well. What could not be loaded is told
+    on standard error, and the exit status is then 1.
+    """
     from bus import endpoints, rpc
 
+    settings = ctx.ensure_object(Settings)
     found = rpc.call(endpoints.master_reactor(settings.master()), "rules")
     if as_json:
         click.echo(output.as_json(found))
-        return
+        ctx.exit(1 if found["problems"] else 0)
     output.show(output.table(_HEAD, [_row(rule) for rule in found["rules"]]), title=True)
     for problem in found["problems"]:
         kept = " (the last good version stays in force)" if problem.get("kept") else ""
-        click.secho(output.safe(f"{problem['source']}: {problem['message']}{kept}"), fg="red")
+        text = output.safe(f"{problem['source']}: {problem['message']}{kept}")
+        click.secho(text, fg="red", err=True)
+    ctx.exit(1 if found["problems"] else 0)
 
 
 def _row(rule: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -38,5 +46,14 @@ def _row(rule: Mapping[str, Any]) -> tuple[Any, ...]:
         rule["fired"],
         rule["failed"],
         rule["source"],
-        rule.get("last_error") or "",
+        _last_error(rule),
     )
+
+
+def _last_error(rule: Mapping[str, Any]) -> str:
+    """Return the last error and when it was."""
+    if not rule.get("last_error"):
+        return ""
+    at = rule.get("last_error_at")
+    when = datetime.fromtimestamp(at, UTC).astimezone().strftime("%H:%M:%S ") if at else ""
+    return f"{when}{rule['last_error']}"

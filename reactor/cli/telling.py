@@ -36,7 +36,9 @@ def explanation(found: Mapping[str, Any]) -> list[Line]:
     for verdict in rules:
         lines += _verdict_lines(verdict)
     for off in found["disabled"]:
-        lines.append((f"  {off['rule']}: disabled  ({off['source']} says enabled: false)", "yellow"))
+        lines.append(
+            (f"  {off['rule']}: disabled  ({off['source']} says enabled: false)", "yellow")
+        )
     if found["near"] and not rules:
         lines.append(("nearly:", ""))
         for near in found["near"]:
@@ -82,6 +84,8 @@ def _verdict_lines(verdict: Mapping[str, Any]) -> list[Line]:
         lines.append((f"      by the rule as it is now: {verdict['now']}", ""))
         would = call_lines(verdict.get("would") or ())
         lines += [(f"        {line}", tone) for line, tone in would]
+    if verdict["state"] == "failed" and verdict.get("id"):
+        lines.append((f"      try it again: reactor dead retry {verdict['id']}", ""))
     if verdict.get("note"):
         lines.append((f"      {verdict['note']}", ""))
     return lines

@@ -131,7 +131,7 @@ def _show(
     roots = {name: list(folders) for name, folders in opts["file_roots"].items()}
     snapshot = load_rules(names, globs or ["*"], roots) if paths else load(opts, ())
     simulation = Simulation(snapshot, None, START.timestamp())
-    shown = []
+    shown: list[dict[str, Any]] = []
     for number, given in enumerate(events, 1):
         at = moment(given.get("at") or given.get("data", {}).get(wire.STAMP) or 0, START)
         data = {wire.STAMP: wire.stamp(at), **given.get("data", {})}

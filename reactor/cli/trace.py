@@ -29,9 +29,7 @@ _REACTION = re.compile(r".+-\d+-.+-[0-9a-f]{8}\Z")
 )
 @with_json
 @click.pass_obj
-def command(
-    settings: Settings, what: str | None, failed: bool, limit: int, as_json: bool
-) -> None:
+def command(settings: Settings, what: str | None, failed: bool, limit: int, as_json: bool) -> None:
     """Show what rules did, and what they turned away: the newest first.
 
     The newest traces of each rule are kept (option reactor_trace_keep), without secrets. Works

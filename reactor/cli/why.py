@@ -13,7 +13,7 @@ from reactor.cli.settings import Command, Settings, with_json
 @click.command(
     "why",
     cls=Command,
-    example="reactor why my/deploy/done\nreactor why 1234\nreactor why 'salt/job/*/ret/web1' --json",
+    example="reactor why my/deploy/done\nreactor why 1234\nreactor why 'salt/job/*/ret/*' --json",
 )
 @click.argument("what", metavar="TAG|SEQ")
 @click.option(

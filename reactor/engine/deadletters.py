@@ -211,8 +211,10 @@ def _progress(letter: Letter) -> str:
 def _letter(row: tuple[Any, ...]) -> Letter:
     *head, progress, tries, event = row
     found = json.loads(progress)
+    names = ("id", "at", "key", "rule", "source", "bus_id", "seq", "tag", "error")
+    known: dict[str, Any] = dict(zip(names, head, strict=True))
     return Letter(
-        *head,
+        **known,
         event=event,
         done=frozenset(found["done"]),
         tries=tries,

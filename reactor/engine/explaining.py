@@ -84,9 +84,7 @@ def others(tag: str, snapshot: Snapshot) -> dict[str, Any]:
     matched = {id(rule) for rule in snapshot.match(tag)}
     rest = [rule for rule in snapshot.rules if id(rule) not in matched]
     return {
-        "disabled": [
-            {**_head(rule), "state": "disabled", "why": "enabled: false"} for rule in off
-        ],
+        "disabled": [{**_head(rule), "state": "disabled", "why": "enabled: false"} for rule in off],
         "near": [
             {**_head(near.rule), "pattern": near.pattern, "why": near.why}
             for near in nearest(tag, rest)
@@ -177,7 +175,7 @@ def _of_gone(trace: Mapping[str, Any]) -> dict[str, Any]:
         "key": trace.get("key"),
         "patterns": [],
         **_from_trace(trace),
-        "note": "this rule is no longer in force",
+        "note": "no rule file of the configuration has this rule now",
     }
 
 
@@ -192,7 +190,7 @@ def _guess(rule: Rule, event: Event) -> dict[str, Any]:
         return {**state, "why": "nothing is recorded of it", "now": f"fails: {error}"}
     except Exception as error:  # the boundary of a rule: whoever asks gets an answer
         return {**state, "why": "nothing is recorded of it", "now": f"fails: {error}"}
-    if not plan.calls:
+    if not plan.acts:
         return {**state, "why": "nothing is recorded of it", "now": plan.skipped}
     return {
         **state,

@@ -259,7 +259,13 @@ def _shown_firing(key: str, kind: Kind, firing: Firing, epoch: float) -> dict[st
     cause = event.data.get(CAUSE) if event else None
     trace: dict[str, Any] = {
         "key": key,
-        "state": "cancelled" if firing.cancelled else kind if kind == "failed" else "done" if ended else "under way",
+        "state": "cancelled"
+        if firing.cancelled
+        else kind
+        if kind == "failed"
+        else "done"
+        if ended
+        else "under way",
         "id": reaction.id,
         "rule": reaction.rule,
         "source": reaction.source,

@@ -46,9 +46,7 @@ class TraceStore:
         """Put these traces in place of those of the same rules."""
         if self._db is None or not changes:
             return
-        rows = [
-            (key, json.dumps(trace, default=str)) for key in changes for trace in changes[key]
-        ]
+        rows = [(key, json.dumps(trace, default=str)) for key in changes for trace in changes[key]]
         try:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("DELETE FROM traces WHERE rule = ?", [(key,) for key in changes])

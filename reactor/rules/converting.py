@@ -22,7 +22,7 @@ from reactor.rules.expressions import Compiler, ExpressionError
 from reactor.rules.model import Call
 from reactor.rules.reactions import read_calls
 
-_BLOCK = re.compile(r"\{%-?\s*(.*?)\s*-?%\}|\{#.*?#\}|\{\{-?\s*(.*?)\s*-?\}\}", re.S)
+_BLOCK = re.compile(r"\{%-?\s*(.*?)\s*-?%\}|\{#.*?#\}|\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)
 _NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 _HOLDER = "XjinjaX{}X"
 _HELD = re.compile(r"XjinjaX(\d+)X")

@@ -16,10 +16,12 @@ from reactor.rules.model import Rule
 Severity = Literal["error", "warning"]
 Signatures = Mapping[str, Callable[..., Any]]
 
-_CALL = re.compile(r"^\s*(?:[\w.'\"{}$\[\] -]+:\s*)?(local|cmd|runner|wheel)\.([A-Za-z_][\w.]*)", re.M)
-_OLD = re.compile(r"^\s*(?:-\s*)?(cmd\.[\w.]+|expr_form|arg|kwarg):", re.M)
+_CALL = re.compile(
+    r"^\s*(?:[\w.'\"{}$\[\] -]+:\s*)?(local|cmd|runner|wheel)\.([A-Za-z_][\w.]*)", re.MULTILINE
+)
+_OLD = re.compile(r"^\s*(?:-\s*)?(cmd\.[\w.]+|expr_form|arg|kwarg):", re.MULTILINE)
 _QUOTED = re.compile(r"'([^']{1,80})'")
-_TEMPLATE = re.compile(r"\{\{.*?\}\}", re.S)
+_TEMPLATE = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _BLOCKS = ("do", "else", "on_failure")
 _RANGE = re.compile(r"\[!?(?:[^\]-]*)([^\]])-([^\]])")
 
@@ -99,9 +101,7 @@ class Functions:
         return _unfit(name, function, args, kwargs)
 
     @staticmethod
-    def _unknown(
-        kind: str, name: str, known: Signatures, problem: str
-    ) -> tuple[Severity, str]:
+    def _unknown(kind: str, name: str, known: Signatures, problem: str) -> tuple[Severity, str]:
         modules = getattr(known, "modules", lambda: {n.partition(".")[0] for n in known})()
         if kind == "local" and name.partition(".")[0] not in modules:
             return "warning", f"{problem} (on the master: the minions may have it)"
@@ -310,9 +310,7 @@ def _feeds(tag: str, rule: Rule) -> bool:
     return any(fnmatch.fnmatchcase(tag, pattern) for pattern in rule.patterns)
 
 
-def _ring(
-    start: Rule, edges: Mapping[int, list[tuple[Fires, Rule]]]
-) -> list[Fires] | None:
+def _ring(start: Rule, edges: Mapping[int, list[tuple[Fires, Rule]]]) -> list[Fires] | None:
     """Return the shortest way from a rule back to itself, or None."""
     ways: list[list[Fires]] = [[one] for one, _ in edges.get(id(start), [])]
     ends = [rule for _, rule in edges.get(id(start), [])]

@@ -15,13 +15,17 @@ _WORDS = (
     r"pass(?:wd|word|phrase)?|secret|token|credentials?|authorization|cookie|pin|"
     r"api[_-]?key|private[_-]?key|priv|access[_-]?key|signing[_-]?key|session[_-]?id"
 )
-_SECRET = re.compile(rf"(?:^|[^a-z])(?:{_WORDS})s?(?:[^a-z]|$)|password|passwd|secret", re.I)
-_IN_TEXT = re.compile(
-    rf"((?:{_WORDS})[\"']?\s*(?:=(?!=)|:)\s*)(?!data\.|payload\.|event\.|vars\.)(\"[^\"]*\"|'[^']*'|[^\s,;&}}\]]+)", re.I
+_SECRET = re.compile(
+    rf"(?:^|[^a-z])(?:{_WORDS})s?(?:[^a-z]|$)|password|passwd|secret", re.IGNORECASE
 )
-_BEARER = re.compile(r"\b(Bearer|Basic)\s+[\w.+/=~-]{6,}", re.I)
+_IN_TEXT = re.compile(
+    rf"((?:{_WORDS})[\"']?\s*(?:=(?!=)|:)\s*)(?!data\.|payload\.|event\.|vars\.)"
+    r"(\"[^\"]*\"|'[^']*'|[^\s,;&}\]]+)",
+    re.IGNORECASE,
+)
+_BEARER = re.compile(r"\b(Bearer|Basic)\s+[\w.+/=~-]{6,}", re.IGNORECASE)
 _USERINFO = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
-_PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)", re.S)
+_PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)", re.DOTALL)
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 
 
@@ -35,7 +39,7 @@ def is_secret(name: str) -> bool:
 
 
 def redact(value: Any, depth: int = 0) -> Any:
-    """Return a copy of ``value`` for a trace: secrets hidden by their names, and of bounded size."""
+    """Return a copy of ``value`` for a trace: bounded, and secrets hidden by their names."""
     if isinstance(value, str):
         return redact_text(value)
     if isinstance(value, bytes):

@@ -30,8 +30,8 @@ from reactor.rules.expressions import (
     describe,
 )
 from reactor.rules.model import Source
-from reactor.rules.refusals import refusal
 from reactor.rules.policies import Key
+from reactor.rules.refusals import refusal
 from reactor.rules.validation import Path
 
 _TEMPLATE = re.compile(r"\{\{|\{%|\{#")

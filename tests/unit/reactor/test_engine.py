@@ -14,7 +14,6 @@ from bus import wire
 from bus.frames import Fire
 from bus.journal import Journal, JournalReader
 from bus.record import CAUSE
-from reactor.engine import engine as engine_module
 from reactor.engine.actions import Actions
 from reactor.engine.engine import Engine
 from reactor.engine.firing import rule_key

@@ -82,8 +82,7 @@ def test_calls_have_typed_values():
         ({}, "when: data.fun == 'y' and data.n > 1 is false (data.fun is undefined)"),
         (
             {"fun": "y"},
-            "when: data.fun == 'y' and data.n > 1 is false "
-            "(data.n is undefined, data.fun is 'y')",
+            "when: data.fun == 'y' and data.n > 1 is false (data.n is undefined, data.fun is 'y')",
         ),
         (
             {"fun": "y", "n": 1},
