@@ -46,7 +46,7 @@ def command(
         return
     from reactor.cli.checking import findings
 
-    opts = ctx.ensure_object(Settings).master()
+    opts = ctx.ensure_object(Settings).master(strict=True)
     snapshot = load(opts, paths)
     if not paths:
         _say_what_else_runs(opts)

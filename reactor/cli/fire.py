@@ -59,7 +59,7 @@ def command(
     if tag is None:
         raise click.UsageError("name a TAG, or a --file that has one", ctx)
     if isinstance(tag, str) and not tag.strip():
-        raise click.UsageError("the TAG is blank: name one such as myco/deploy/done", ctx)
+        raise click.UsageError("the tag is empty: name one such as myco/deploy/done", ctx)
     settings = ctx.ensure_object(Settings)
     values = {**given.get("data", {}), **read_data(data)}
     seq = fire(settings.node(node), node, tag, values, timeout)

@@ -136,7 +136,7 @@ def test_a_broken_rule_file_is_shown(up):
         up.wait_shown("broken.yaml:")
         result = up.invoke("rules")
         assert "broken.yaml:" in result.stderr
-        assert (result.exit_code, "broken.yaml" in result.stdout) == (1, False)
+        assert (result.exit_code, "broken.yaml" in result.stdout) == (0, False)
     finally:
         path.unlink()
 
@@ -201,9 +201,7 @@ def test_fire_on_the_minions_bus(up):
     assert up.invoke("events", "own/tag", "--until", "0s").stdout == ""
 
 
-@pytest.mark.parametrize(
-    ("args", "status"), [(["", "a=1"], 2), ([" "], 2), (["bad\ntag"], 1)]
-)
+@pytest.mark.parametrize(("args", "status"), [(["", "a=1"], 2), ([" "], 2), (["bad\ntag"], 1)])
 def test_fire_refuses_a_bad_tag(up, args, status):
     """In one line; to name none is a wrong use."""
     result = up.invoke("fire", *args)

@@ -91,3 +91,72 @@ def test_slow_ones_and_no_limit_are_let_be():
     assert {SelfFeeding(0).stops("r", 0.0) for _ in range(100)} == {(False, False)}
     slow = SelfFeeding(2)
     assert {slow.stops("r", 6.0 * n) for n in range(50)} == {(False, False)}
+
+
+class TestService:
+    """Retries and replays, through an engine with a feed and actions of the test's own."""
+
+    @pytest.fixture
+    def service(self, tmp_path):
+        from reactor.engine.service import Service
+        from reactor.rules.loading import RuleSet
+        from tests.unit.reactor.test_engine import Bench
+
+        (tmp_path / "r.yaml").write_text("r:\n  on: a/b\n  do: [{event: x}]\n")
+        made = Bench(tmp_path, RuleSet(rules=[str(tmp_path / "r.yaml")]).load().rules)
+        letters = DeadLetters(tmp_path / "dead.db", keep=10)
+        made.engine._aftermath.dead = letters
+        made.service = Service(made.engine, letters, tmp_path).methods()
+        made.letters, made.key = letters, f"{tmp_path}/r.yaml::r"
+        yield made
+        letters.close()
+        made.state.close()
+
+    def test_one_that_goes_well_is_dead_no_more(self, service):
+        """It ran under its old id."""
+        service.letters.add([_letter(1, key=service.key)])
+        assert service.service["dead.retry"]({"rule": "r"})[0]["problem"] == ""
+        service.turns()
+        assert len(service.letters) == 0
+        [(_, reaction, _)] = service.action.started
+        assert reaction.seq == 1
+        assert reaction.event_id == "b-1"
+
+    def test_what_cannot_be_retried_says_why(self, service):
+        """No rule, no event, no room."""
+        service.letters.add(
+            [
+                _letter(1, key="gone.yaml::r"),
+                _letter(2, key=service.key, event=None),
+            ]
+        )
+        problems = [one["problem"] for one in service.service["dead.retry"]({})]
+        assert "was gone from the journal" in problems[0]
+        assert "its rule is not in force" in problems[1]
+        service.full = True
+        service.letters.add([_letter(3, key=service.key)])
+        [one] = service.service["dead.retry"]({"ids": ["b-3-r"]})
+        assert "try again later" in one["problem"]
+        assert len(service.letters) == 3
+
+    def test_what_fails_again_stays(self, service):
+        """With one try more, and its newest error."""
+        service.action.at_once = False
+        service.letters.add([_letter(1, key=service.key)])
+        [told] = service.letters.find()
+        service.service["dead.retry"]({"ids": [told.id]})
+        [again] = service.service["dead.retry"]({"ids": [told.id]})
+        assert "under way already" in again["problem"]
+        [(_, reaction, done)] = service.action.started
+        done(None, "still broken")
+        service.turns()
+        found = {letter.error: letter.tries for letter in service.letters.find()}
+        assert "still broken" in found
+        assert reaction.rule == "r"
+
+    def test_dropping_needs_a_choice(self, service):
+        """Nothing is forgotten by accident."""
+        service.letters.add([_letter(1)])
+        with pytest.raises(ReactorError, match="say all"):
+            service.service["dead.drop"]({})
+        assert service.service["dead.drop"]({"all": True}) == 1

@@ -245,3 +245,17 @@ def _mutated(random_, text):
             data[at:at] = data[at : at + 20]
         data = data or bytearray(b"x")
     return bytes(data)
+
+
+def test_a_slip_in_the_masters_file_is_a_warning_to_clients(folder):
+    """What says where the daemons are is an error even so; the daemons refuse any slip."""
+    conf = folder / "conf" / "master"
+    conf.write_text("auto_acept: true\n")
+    ended = run("journal", "stats")
+    assert "warning" in ended.stderr
+    assert "did you mean auto_accept?" in ended.stderr
+    assert "has the master run here?" in ended.stderr
+    assert "warning" not in run("check").stderr
+    assert run("check").exit_code == 1
+    conf.write_text("sock_dir: 3\n")
+    assert "warning" not in run("journal", "stats").stderr
