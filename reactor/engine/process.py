@@ -284,8 +284,24 @@ class _Role:
                 self._engine.snapshot, self._engine.statistics, rule_key
             ),
             "reload": lambda _: self._reload(),
+            "map.list": lambda _: self._rules.entries,
+            "map.add": self._add_entry,
+            "map.delete": self._delete_entry,
             **self._service.methods(),
         }
+
+    def _add_entry(self, params: dict[str, Any]) -> dict[str, Any]:
+        glob, files = str(params["event"]), [str(file) for file in params["reactors"]]
+        self._rules.add_entry(glob, files)
+        self._reloader.poke()
+        return {"status": True, "comment": f"{glob}: added until the reactor is started anew"}
+
+    def _delete_entry(self, params: dict[str, Any]) -> dict[str, Any]:
+        glob = str(params["event"])
+        known = self._rules.delete_entry(glob)
+        self._reloader.poke()
+        comment = "deleted until the reactor is started anew" if known else "is not in the map"
+        return {"status": known, "comment": f"{glob}: {comment}"}
 
     def _reload(self) -> bool:
         self._reloader.poke()

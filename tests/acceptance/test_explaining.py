@@ -105,3 +105,19 @@ def test_traces_and_why_while_it_is_down(tmp_path):
     assert "hello: ok" in told
     assert "the reactor is not running" in told
     assert "my/answered" in system.run("trace", "hello").stdout
+
+
+def test_the_map_of_the_running_reactor(system, tmp_path):
+    """An entry is in force at once, is listed, and can be taken out again."""
+    file = tmp_path / "x.sls"
+    file.write_text("a:\n  runner.test.arg:\n    - args:\n      - n: {{ data['n'] }}\n")
+    before = system.events()[-1].seq if system.events() else 0
+    assert "added" in system.run("run", "reactor.add", "map/x", str(file)).stdout
+    system.expect("reactor/rules/reloaded", before)
+    assert str(file) in system.run("run", "reactor.list").stdout
+    seq = system.fire("map/x", {"n": 1})
+    system.expect("reactor/reaction/x/done", seq)
+    before = system.events()[-1].seq
+    assert "deleted" in system.run("run", "reactor.delete", "map/x").stdout
+    system.expect("reactor/rules/reloaded", before)
+    assert str(file) not in system.run("run", "reactor.list").stdout
