@@ -76,9 +76,7 @@ def _verdict_lines(verdict: Mapping[str, Any]) -> list[Line]:
     elif verdict.get("why"):
         head += f": {verdict['why']}"
     lines: list[Line] = [(f"{head}  ({verdict['source']})", colour)]
-    for step in verdict.get("steps") or ():
-        said = step["why"] or ("passed" if step["passed"] else "stopped it")
-        lines.append((f"      {step['policy']}: {said}", ""))
+    lines += [(f"      {text}", "") for text in _steps(verdict)]
     lines += [(f"      {line}", tone) for line, tone in call_lines(verdict.get("calls") or ())]
     if "now" in verdict:
         lines.append((f"      by the rule as it is now: {verdict['now']}", ""))
@@ -89,6 +87,17 @@ def _verdict_lines(verdict: Mapping[str, Any]) -> list[Line]:
     if verdict.get("note"):
         lines.append((f"      {verdict['note']}", ""))
     return lines
+
+
+def _steps(verdict: Mapping[str, Any]) -> list[str]:
+    """Return what each part of a rule said that was asked before the one that stopped it."""
+    texts = []
+    for step in verdict.get("steps") or ():
+        said = step["why"] or ("passed" if step["passed"] else "stopped it")
+        text = said if said.startswith(step["policy"]) else f"{step['policy']}: {said}"
+        if said != verdict.get("why"):
+            texts.append(text)
+    return list(dict.fromkeys(texts))
 
 
 def _without(text: str, source: str) -> str:

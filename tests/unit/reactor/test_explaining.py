@@ -142,3 +142,18 @@ def test_trace_lines_are_safe_for_a_terminal():
     [(line, colour)] = trace_lines([trace])
     assert "\x1b" not in line
     assert (colour, "\\x07" in line) == ("yellow", True)
+
+
+def test_each_part_of_a_rule_is_said_once(snapshot):
+    """What stopped it stands in its line; what passed before that below."""
+    rule = next(rule for rule in snapshot.rules if rule.name == "hello")
+    steps = [
+        {"policy": "count", "passed": True, "why": "3 of 2"},
+        {"policy": "throttle", "passed": False, "why": "throttle: too soon"},
+        {"policy": "throttle", "passed": False, "why": "throttle: too soon"},
+    ]
+    trace = {"key": f"{rule.source.path}::hello", "state": "skipped", "why": "throttle: too soon"}
+    found = explain(_event("my/hello"), snapshot, Known(traces=[{**trace, "steps": steps}]))
+    text = _text(found)
+    assert text.count("too soon") == 1
+    assert "count: 3 of 2" in text
