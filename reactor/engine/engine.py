@@ -19,20 +19,29 @@ from bus.journal import JournalReader
 from bus.record import CAUSE, Event
 from reactor.engine.actions import Actions
 from reactor.engine.actions.functions import USER
+from reactor.engine.aftermath import Aftermath
+from reactor.engine.deadletters import DeadLetters
 from reactor.engine.firing import (
     REPEAT,
     Firing,
+    ProgramFiring,
     Reaction,
     hops_of,
     name_in_key,
     reaction_id,
     rule_key,
 )
+from reactor.engine.loops import MAX_CHAIN, SelfFeeding
 from reactor.engine.outbox import OnFired, Outbox, nobody
+from reactor.engine.performing import Performer
 from reactor.engine.state import State, Unfinished
 from reactor.engine.statistics import Statistics
-from reactor.errors import ReactorError, RuleError
-from reactor.rules.model import Call, Functions, Rule
+from reactor.engine.traces import Traces
+from reactor.errors import ReactorError
+from reactor.rules.deciding import Announcement, Decider, Found, Outcome, Recall
+from reactor.rules.memory import Memory
+from reactor.rules.model import Functions, Rule
+from reactor.rules.program import Reply
 from reactor.rules.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -42,9 +51,6 @@ TURN = 500
 
 MAX_UNDER_WAY = 20_000
 """Firings under way before the engine reads no further: the journal holds what waits."""
-
-MAX_HOPS = 32
-"""Reactions in one chain before it counts as a loop; TTL fields of networks are the precedent."""
 
 _CURSOR_EVERY = 0.5
 """Seconds after which a cursor that moved past events without rules is written down."""
@@ -63,7 +69,13 @@ class Engine:
         functions: those that templates may call.
         snapshot: the rules to begin with.
         is_full: says whether reading has to wait.
+        recall: finds events that rules waited upon.
         clock: seconds, monotonic.
+        wall_clock: seconds since 1970.
+        traces: keeps what became of events; by default nothing does.
+        dead: keeps reactions that failed; by default nothing does.
+        max_chain: reactions in one chain before it is stopped.
+        self_feeding: stops rules that feed themselves.
     """
 
     def __init__(
@@ -76,23 +88,48 @@ class Engine:
         functions: Functions,
         snapshot: Snapshot,
         is_full: Callable[[], bool] = lambda: False,
+        recall: Recall = lambda _seq: None,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        traces: Traces | None = None,
+        dead: DeadLetters | None = None,
+        max_chain: int = MAX_CHAIN,
+        self_feeding: SelfFeeding | None = None,
     ) -> None:
         self._feed = feed
         self._state = state
-        self._actions = actions
         self._outbox = outbox
-        self._functions = functions
-        self.snapshot = snapshot
-        self._keys = _keys_of(snapshot)
         self._is_full = is_full
         self._clock = clock
+        self._wall_clock = wall_clock
+        self._memory = Memory()
+        self._memory.load(state.cells())
+        self._decider = Decider(functions, self._memory, recall)
+        self._decider.use(snapshot, wall_clock())
+        self._performer = Performer(
+            actions, clock, on_progress=self._note_progress, on_end=self._report
+        )
         self.statistics = Statistics()
+        self._max_chain = max_chain
+        self._aftermath = Aftermath(
+            traces or Traces(0), dead, self_feeding or SelfFeeding(0), wall_clock
+        )
+        self.traces.keep_only({rule_key(rule) for rule in snapshot.rules})
         self._under_way: dict[tuple[int, str], Firing] = {}
         self._reported: list[tuple[int, str]] = []
         self._progressed: set[tuple[int, str]] = set()
         self._saved_seq = feed.after
         self._saved_at = clock()
+
+    @property
+    def traces(self) -> Traces:
+        """What became of events."""
+        return self._aftermath.traces
+
+    @property
+    def dead(self) -> DeadLetters | None:
+        """The reactions that failed."""
+        return self._aftermath.dead
 
     # -- the loop's turn ------------------------------------------------------------------
 
@@ -116,28 +153,45 @@ class Engine:
         """Whether another turn would do something without waiting."""
         return self._feed.behind and self.can_read
 
+    @property
+    def snapshot(self) -> Snapshot:
+        """The rules in force."""
+        return self._decider.snapshot
+
+    def next_in(self, longest: float) -> float:
+        """Return the seconds until something is due that no event brings, at most ``longest``."""
+        found = longest
+        if self._performer.timers.next is not None:
+            found = min(found, self._performer.timers.next - self._clock())
+        if self._decider.next_due is not None:
+            found = min(found, self._decider.next_due - self._wall_clock())
+        return max(0.0, found)
+
     def turn(self) -> bool:
         """Take some events, write down what begins and what was reported, then act.
 
         Returns:
             False if the state could not be written: the caller should wait a little.
         """
+        self._performer.timers.run(self._clock())
         begun = self._read() if self.can_read else []
+        begun += self._pass_time()
         try:
             self._save(begun)
         except ReactorError as error:
             self._put_back(begun, error)
             return False
         for firing in begun:
-            self._advance(firing)
+            self._begin_performing(firing)
         self._outbox.flush()
         return True
 
     def swap(self, snapshot: Snapshot) -> None:
         """Put other rules in force, between events."""
-        self.snapshot = snapshot
-        self._keys = _keys_of(snapshot)
-        self.statistics.keep_only(set(self._keys.values()))
+        self._decider.use(snapshot, self._wall_clock())
+        keys = {rule_key(rule) for rule in snapshot.rules}
+        self.statistics.keep_only(keys)
+        self.traces.keep_only(keys)
 
     def announce(self, tag: str, data: dict[str, Any]) -> None:
         """Fire an event of the engine's own at once."""
@@ -167,7 +221,7 @@ class Engine:
                 continue
             firing = self._revive(left, rules.get(left.rule.partition(REPEAT)[0]), journal)
             if firing:
-                self._advance(firing)
+                self._begin_performing(firing)
         self._save([])
         self._outbox.flush()
 
@@ -192,19 +246,30 @@ class Engine:
             return []
         if event.data.get("user") == USER or self._is_loop(event):
             return []
-        planned = [self._plan(rule, key, event) for key, rule in self._keyed(rules)]
-        return [firing for firing in planned if firing]
+        if CAUSE in event.data:
+            rules = tuple([rule for rule in rules if not self._feeds_itself(rule, event)])
+        found = self._decider.decide_for(rules, event, self._wall_clock())
+        return self._begun(found, len(raw))
 
-    def _keyed(self, rules: tuple[Rule, ...]) -> Iterable[tuple[str, Rule]]:
-        """Return rules with keys that differ, also for one that stands in the map twice."""
-        keys = [self._keys[id(rule)] for rule in rules]
-        if len(set(keys)) < len(keys):
-            times = [keys[:place].count(key) for place, key in enumerate(keys)]
-            keys = [f"{key}{REPEAT}{n}" if n else key for key, n in zip(keys, times, strict=True)]
-        return zip(keys, rules, strict=True)
+    def _pass_time(self) -> list[Firing]:
+        """Let what waits for a time begin, once there are no more events to read."""
+        due = self._decider.next_due
+        if due is None or self._feed.behind or self.behind or not self.can_read:
+            return []
+        now = self._wall_clock()
+        return self._begun(self._decider.advance(now)) if due <= now else []
+
+    def _begun(self, found: Iterable[Found], size: int = 0) -> list[Firing]:
+        begun = []
+        for outcome in found:
+            if isinstance(outcome, Announcement):
+                self._put(outcome.tag, outcome.data)
+            elif firing := self._firing_of(outcome, size):
+                begun.append(firing)
+        return begun
 
     def _is_loop(self, event: Event) -> bool:
-        if hops_of(event) < MAX_HOPS:
+        if hops_of(event) < self._max_chain:
             return False
         cause = event.data.get(CAUSE, {})
         self.statistics.total["loops"] += 1
@@ -215,54 +280,101 @@ class Engine:
             cause.get("rule"),
         )
         if not event.tag.startswith(_OWN):
-            self.announce("reactor/loop", {"tag": event.tag, "seq": event.seq, "cause": cause})
+            why = (
+                f"the chain has {hops_of(event)} reactions, and reactor_max_chain is "
+                f"{self._max_chain}"
+            )
+            self._announce_loop(str(cause.get("rule")), event, why)
         return True
 
-    def _plan(self, rule: Rule, key: str, event: Event) -> Firing | None:
-        counters = self.statistics.of(key.partition(REPEAT)[0])
-        counters.matched += 1
-        try:
-            plan = rule.plan(event, self._functions)
-        except RuleError as error:
-            return self._begin(rule, key, event, error=str(error))
-        except Exception as error:  # the boundary of a rule: no event may end the engine
-            log.exception("the rule %s (%s) failed on %s", rule.name, rule.source, event.tag)
-            text = f"{rule.source}: {type(error).__name__}: {error}"
-            return self._begin(rule, key, event, error=text)
-        if not plan.calls:
-            counters.skipped += 1
-            counters.last_skip = plan.skipped
-            return None
-        counters.last_fired = event.stamp
-        return self._begin(rule, key, event, plan.calls)
+    def _feeds_itself(self, rule: Rule, event: Event) -> bool:
+        """Say whether a rule is stopped because it feeds itself; the first time, announce it."""
+        why, is_news = self._aftermath.stops(rule, rule_key(rule), event, self._clock())
+        if why:
+            self.statistics.total["loops"] += 1
+        if is_news:
+            log.error("stopped a loop: rule %s (%s): %s", rule.name, rule.source, why)
+            if not event.tag.startswith(_OWN):
+                self._announce_loop(rule.name, event, why)
+        return bool(why)
 
-    def _begin(
-        self, rule: Rule, key: str, event: Event, calls: tuple[Call, ...] = (), error: str = ""
-    ) -> Firing:
+    def _announce_loop(self, rule: str, event: Event, why: str) -> None:
+        data = {"rule": rule, "tag": event.tag, "seq": event.seq, "why": why}
+        self.announce("reactor/loop", {**data, "cause": event.data.get(CAUSE, {})})
+
+    def _firing_of(self, outcome: Outcome, size: int = 0) -> Firing | None:
+        """Count what became of an event, and return the firing if there is one."""
+        counters = self.statistics.of(outcome.key.partition(REPEAT)[0])
+        counters.matched += 1
+        if outcome.fault is not None:
+            rule = outcome.rule
+            log.error(
+                "the rule %s (%s) failed on %s",
+                rule.name,
+                rule.source,
+                outcome.event.tag,
+                exc_info=outcome.fault,
+            )
+        if not outcome.acts and not outcome.error:
+            counters.skipped += 1
+            counters.last_skip = outcome.reason
+            self._aftermath.skipped(outcome, outcome.reason, outcome.policy)
+            return None
+        firing = self._make(outcome)
+        admission = self._performer.admit(
+            firing, outcome.rule, outcome.key.partition(REPEAT)[0], outcome.lane
+        )
+        if admission.how == "refuse":
+            counters.skipped += 1
+            counters.last_skip = admission.why
+            self._aftermath.skipped(outcome, admission.why, "mode")
+            return None
+        if not outcome.error:
+            counters.last_fired = outcome.event.stamp
+        self._under_way[firing.key] = firing
+        self._aftermath.began(firing, outcome.event, size)
+        return firing
+
+    def _make(self, outcome: Outcome) -> Firing:
         """Return a firing; one whose plan failed has an error and no calls, and ends at once."""
-        firing = Firing(
-            reaction=Reaction.of(rule, key, event),
-            key=(event.seq, key),
-            calls=calls,
+        rule, event, plan = outcome.rule, outcome.event, outcome.plan
+        reaction = Reaction.of(rule, outcome.key, event)
+        key = (event.seq, outcome.key)
+        if plan.program is not None:
+            return ProgramFiring(
+                reaction=reaction,
+                key=key,
+                calls=(),
+                in_sequence=True,
+                begun_at=self._clock(),
+                window=outcome.window,
+                run=plan.program.run(reaction.id),
+                keeps_results=plan.program.uses_results,
+            )
+        return Firing(
+            reaction=reaction,
+            key=key,
+            calls=plan.calls,
             in_sequence=rule.style == "native",
             begun_at=self._clock(),
-            errors={0: error} if error else {},
+            errors={0: outcome.error} if outcome.error else {},
+            window=outcome.window,
         )
-        self._under_way[firing.key] = firing
-        return firing
 
     def _revive(self, left: Unfinished, rule: Rule | None, journal: JournalReader) -> Firing | None:
         rows = journal.read(left.seq - 1, 1, left.seq)
         why = "its event is no longer in the journal" if not rows else "its rule is gone"
         if rows and rule:
-            firing = self._plan(
-                rule, left.rule, Event.from_wire(rows[0][1], left.seq, journal.bus_id)
-            )
+            event = Event.from_wire(rows[0][1], left.seq, journal.bus_id)
+            outcome = self._decider.plan_again(rule, left.rule, event, left.window)
+            firing = self._firing_of(outcome)
             if firing:
-                firing.done |= {number for number in left.done if number < len(firing.calls)}
+                _remember(firing, left)
                 return firing
             why = "its rule no longer applies"
-        log.warning("the reaction of %s to event %d is dropped: %s", left.rule, left.seq, why)
+        log.warning("the reaction of %s to event %d is dead: %s", left.rule, left.seq, why)
+        source = str(rule.source) if rule else left.rule.partition("::")[0]
+        self._aftermath.gone(left, source, journal, why)
         name = name_in_key(left.rule)
         self._put(_tag(name, "dead"), {"rule": name, "event": {"seq": left.seq}, "error": why})
         self._reported.append((left.seq, left.rule))
@@ -270,45 +382,77 @@ class Engine:
 
     # -- acting ---------------------------------------------------------------------------
 
-    def _advance(self, firing: Firing) -> None:
-        for number in firing.startable():
-            self._start(firing, number)
-        if firing.ended and not firing.reported:
-            firing.reported = True
-            self._report(firing)
+    def _begin_performing(self, firing: Firing) -> None:
+        for key in firing.replaces:
+            if other := self._under_way.get(key):
+                self._performer.cancel(other, "a newer event took its place (mode: restart)")
+                other.reported = True
+                self._aftermath.ended(other, self._clock() - other.begun_at, failed=False)
+                self._fire_report(other, "cancelled")
+        self._performer.perform(firing)
 
-    def _start(self, firing: Firing, number: int) -> None:
-        def done(result: Any, error: str | None) -> None:
-            if number in firing.done:
-                return
-            firing.finish(number, result, error)
-            if len(firing.calls) > 1:
-                self._progressed.add(firing.key)
-            self._advance(firing)
-
-        self._actions.start(firing.calls[number], firing.reaction, done)
+    def _note_progress(self, firing: Firing) -> None:
+        self._progressed.add(firing.key)
 
     # -- writing down and reporting -------------------------------------------------------
 
     def _save(self, begun: list[Firing], *, cursor_too: bool = False) -> None:
         seq, now = self._feed.after, self._clock()
-        progress = {
-            key: self._under_way[key].done for key in self._progressed if key in self._under_way
-        }
+        going = [self._under_way[key] for key in self._progressed if key in self._under_way]
         due = cursor_too or now - self._saved_at > _CURSOR_EVERY
-        moved = seq != self._saved_seq and due
-        if not (begun or progress or moved or self._reported):
+        moved = due and (seq != self._saved_seq or self._memory.has_changes)
+        self._aftermath.flush()
+        if not (begun or going or moved or self._reported):
             return
         self._state.save(
             bus_id=self._feed.bus_id,
             seq=seq,
             begun=[firing.key for firing in begun],
             finished=self._reported,
-            progress=progress,
+            progress={
+                firing.key: firing.done for firing in going if not isinstance(firing, ProgramFiring)
+            },
+            windows={firing.key: firing.window for firing in begun if firing.window},
+            replies={
+                firing.key: firing.replies for firing in going if isinstance(firing, ProgramFiring)
+            },
+            cells=self._memory.take_changes() if self._memory.has_changes else (),
         )
         self._reported = []
         self._progressed.clear()
         self._saved_seq, self._saved_at = seq, now
+
+    def again(self, rule: Rule, event: Event, left: Unfinished) -> bool:
+        """Have a rule react to an event of before: a retry, or a replay under a key of its own.
+
+        Args:
+            rule: the rule.
+            event: the event.
+            left: the key of the reaction, which gives its id, and how far it is already.
+
+        Returns:
+            Whether the rule acts; its policies are not asked, its conditions are.
+
+        Raises:
+            ReactorError: it is under way already, or the state cannot be written.
+        """
+        if (event.seq, left.rule) in self._under_way:
+            raise ReactorError(f"{reaction_id(event.id, left.rule)} is under way already")
+        firing = self._firing_of(self._decider.plan_again(rule, left.rule, event, left.window))
+        if firing is None:
+            return False
+        if not firing.errors:
+            _remember(firing, left)
+        firing.is_retry = True
+        try:
+            self._save([firing])
+        except ReactorError:
+            self._under_way.pop(firing.key, None)
+            self._performer.withdraw(firing)
+            raise
+        self._begin_performing(firing)
+        self._outbox.flush()
+        return True
 
     def save_cursor(self) -> None:
         """Write down how far the engine has read and what was reported: before it stops."""
@@ -319,17 +463,23 @@ class Engine:
         log.error("%s; the reactor waits", error)
         for firing in begun:
             self._under_way.pop(firing.key, None)
+            self._performer.withdraw(firing)
+        self._memory.load(self._state.cells())
+        self._decider.use(self.snapshot, self._wall_clock())
         self._feed.start_after(self._saved_seq)
 
     def _report(self, firing: Firing) -> None:
         counters = self.statistics.of(firing.key[1].partition(REPEAT)[0])
-        if firing.errors:
+        self._aftermath.ended(firing, self._clock() - firing.begun_at, failed=firing.failed)
+        if firing.failed:
             counters.failed += 1
             counters.last_error = firing.error
+            counters.last_error_at = self._wall_clock()
             log.error("rule %s: %s", firing.reaction.rule, firing.error)
             self._fire_report(firing, "failed")
         else:
             counters.fired += 1
+            counters.last_error = ""
             self._fire_report(firing, "done")
 
     def _fire_report(self, firing: Firing, how: str) -> None:
@@ -345,6 +495,8 @@ class Engine:
         tag = _tag(firing.reaction.rule, how)
         if not self._put(tag, data, reported):
             self._put(tag, {**data, "calls": []}, reported)
+        for follower in self._performer.released(firing.key):
+            self._performer.perform(follower)
 
 
 def _reports_since(journal: JournalReader, seq: int) -> frozenset[str]:
@@ -358,9 +510,13 @@ def _reports_since(journal: JournalReader, seq: int) -> frozenset[str]:
     return frozenset(found)
 
 
-def _keys_of(snapshot: Snapshot) -> dict[int, str]:
-    """Return the key of each rule in force, by the rule's identity."""
-    return {id(rule): rule_key(rule) for rule in snapshot.rules}
+def _remember(firing: Firing, left: Unfinished) -> None:
+    """Let a firing begin where it was when the engine ended."""
+    if isinstance(firing, ProgramFiring):
+        firing.replies = dict(left.replies)
+        firing.past = {ident: Reply(*reply) for ident, reply in left.replies.items()}
+    else:
+        firing.done |= {number for number in left.done if number < len(firing.calls)}
 
 
 def _tag(rule: str, how: str) -> str:

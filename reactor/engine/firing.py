@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bus.record import CAUSE, Event
+from reactor.rules.identity import REPEAT, name_in_key, reaction_id, rule_key
 from reactor.rules.model import Call, Rule
+from reactor.rules.program import Reply, Run
 
-REPEAT = "\x1f"
-"""Marks the key of a rule that reacts to the same event once more: it stands in the map twice."""
-
-
-def rule_key(rule: Rule) -> str:
-    """Return the name under which a rule's reactions are remembered.
-
-    A native rule is known by its file and its name. A Salt file may stand in the map under
-    several globs, and reacts once for each.
-    """
-    glob = f"::{rule.patterns[0]}" if rule.style == "salt" else ""
-    return f"{rule.source.path}{glob}::{rule.name}"
-
-
-def name_in_key(key: str) -> str:
-    """Return the rule's name that a key ends with."""
-    return key.rpartition("::")[2].partition(REPEAT)[0]
-
-
-def reaction_id(event_id: str, key: str) -> str:
-    """Return the id of a rule's reaction to an event: the same whenever it is made."""
-    return f"{event_id}-{_short(key)}"
-
-
-@functools.lru_cache(maxsize=10_000)
-def _short(key: str) -> str:
-    # Names are unique in one file only, so the key's digest tells rules of one name apart.
-    digest = hashlib.blake2s(key.encode(errors="replace"), digest_size=4).hexdigest()
-    return f"{name_in_key(key)}-{digest}"
+__all__ = [
+    "REPEAT",
+    "Firing",
+    "ProgramFiring",
+    "Reaction",
+    "hops_of",
+    "name_in_key",
+    "reaction_id",
+    "rule_key",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +86,26 @@ class Firing:
 
     reaction: Reaction
     key: tuple[int, str]
-    calls: tuple[Call, ...]
+    calls: Sequence[Call]
     in_sequence: bool
     begun_at: float
     done: set[int] = field(default_factory=set)
     results: dict[int, Any] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
     reported: bool = False
+    cancelled: str = ""
+    window: Mapping[str, Any] | None = None
+    replaces: tuple[tuple[int, str], ...] = ()
+    seconds: float = 0.0
+    is_large: bool = False
+    is_retry: bool = False
+    event: Event | None = None
     _started: set[int] = field(default_factory=set)
 
     def startable(self) -> Iterator[int]:
         """Yield the numbers of the calls that may begin now, and count them as begun."""
+        if self.cancelled:
+            return
         for number in range(len(self.calls)):
             if number in self.done or number in self._started:
                 continue
@@ -140,6 +130,11 @@ class Firing:
         return len(self.done) == len(self.calls)
 
     @property
+    def failed(self) -> bool:
+        """Whether it counts as failed."""
+        return bool(self.errors)
+
+    @property
     def error(self) -> str:
         """The first error, or an empty text."""
         return self.errors[min(self.errors)] if self.errors else ""
@@ -155,8 +150,8 @@ class Firing:
             "calls": [self._describe(number) for number in range(len(self.calls))],
             "seconds": round(seconds, 6),
         }
-        if self.errors:
-            data["error"] = self.error
+        if self.failed or self.cancelled:
+            data["error"] = self.cancelled or self.error
         return data
 
     def _describe(self, number: int) -> dict[str, Any]:
@@ -164,8 +159,108 @@ class Firing:
         about: dict[str, Any] = {"kind": call.kind, "function": call.function, "id": call.ident}
         if call.kind == "local":
             about["target"] = call.target
+        if call.attempt > 1:
+            about["attempt"] = call.attempt
         if number in self.errors:
             about["error"] = self.errors[number]
         elif number in self.results:
-            about["result"] = self.results[number]
+            about["result"] = _reported(self.results[number])
         return about
+
+
+_LONGEST_SHOWN = 1_000
+"""Letters of one text in a report: the whole of it is for the actions that come after."""
+
+
+def _reported(result: Any) -> Any:
+    """Return a result as a report has it: what a function returned stands in its own event."""
+    if not isinstance(result, dict):
+        return result
+    return {
+        name: value[:_LONGEST_SHOWN] + "..." if _is_long(value) else value
+        for name, value in result.items()
+        if name not in ("return", "json")
+    }
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, str) and len(value) > _LONGEST_SHOWN
+
+
+@dataclass(slots=True)
+class ProgramFiring(Firing):
+    """A firing whose actions are a program: what is done next may hang on how others ended.
+
+    Attributes:
+        run: the program, running.
+        past: how calls ended before a restart: they are not done again.
+        replies: how calls ended, by ident, to be written down.
+        pause: for how long, in seconds, the program wants to wait; None if it does not.
+        keeps_results: whether an expression may ask for results, so that they are kept.
+    """
+
+    run: Run = field(kw_only=True)
+    past: dict[str, Reply] = field(default_factory=dict)
+    replies: dict[str, tuple[Any, str | None]] = field(default_factory=dict)
+    pause: float | None = None
+    keeps_results: bool = False
+    _sequence: list[Call] = field(default_factory=list)
+    _begun: bool = False
+    _next: int | None = None
+    _over: bool = False
+    _outcome: str = ""
+
+    def startable(self) -> Iterator[int]:
+        """Yield the number of the call that the program wants, if it wants one now."""
+        if not self._begun and not self.cancelled:
+            self._begun = True
+            self.calls = self._sequence
+            self._go_on(None)
+        while self._next is not None and not self.cancelled:
+            number, self._next = self._next, None
+            self._started.add(number)
+            yield number
+
+    def finish(self, number: int, result: Any, error: str | None) -> None:
+        """Hand the program its reply."""
+        # As in the base, without super(): a dataclass with slots is another class than this one.
+        Firing.finish(self, number, result, error)
+        kept = result if self.keeps_results else None
+        self.replies[self.calls[number].ident] = (kept, error)
+        self._go_on(Reply(result, error))
+
+    def go_on(self) -> None:
+        """End a pause."""
+        self.pause = None
+        self._go_on(Reply())
+
+    def _go_on(self, reply: Reply | None) -> None:
+        if self.cancelled:
+            return
+        try:
+            request = next(self.run) if reply is None else self.run.send(reply)
+            while isinstance(request, Call):
+                known = self.past.pop(request.ident, None)
+                if known is None:
+                    self._sequence.append(request)
+                    self._next = len(self._sequence) - 1
+                    return
+                request = self.run.send(known)
+            self.pause = request.seconds
+        except StopIteration as end:
+            self._over, self._outcome = True, end.value
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will run."""
+        return self._over
+
+    @property
+    def failed(self) -> bool:
+        """Whether it counts as failed: not for what ``on_failure: continue`` allows."""
+        return bool(self._outcome)
+
+    @property
+    def error(self) -> str:
+        """The error that ended it."""
+        return self._outcome

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -20,20 +21,26 @@ from bus.jid import JidMaker
 from bus.journal import JournalReader, journal_path
 from bus.listener import Listener
 from bus.publisher import Publisher
+from bus.record import Event
 from bus.stopping import Stop
 from reactor.engine.actions import Actions
 from reactor.engine.actions.event import EventAction
 from reactor.engine.actions.functions import FunctionAction
 from reactor.engine.actions.local import LocalAction
 from reactor.engine.backlog import Backlog
+from reactor.engine.deadletters import DeadLetters, dead_path
 from reactor.engine.engine import Engine
 from reactor.engine.firing import rule_key
+from reactor.engine.loops import SelfFeeding
 from reactor.engine.outbox import Outbox
 from reactor.engine.pool import Mailbox, WorkerPool
 from reactor.engine.reload import Reloader
+from reactor.engine.service import Keeper, Service
 from reactor.engine.sources import ConfiguredRules
 from reactor.engine.state import State, prepare, state_path
 from reactor.engine.statistics import describe_rules
+from reactor.engine.traces import Traces
+from reactor.engine.tracestore import TraceStore, read_traces, trace_path
 from reactor.rules.model import Functions
 from reactor.rules.snapshot import Problem, Snapshot
 
@@ -89,7 +96,13 @@ class _Role:
         self._feed = _open_feed(opts, state, stop)
         stack.callback(self._feed.close)
         self._rules = ConfiguredRules(opts)
-        self._engine = self._make_engine(state)
+        dead = DeadLetters(dead_path(opts["state_dir"]), int(opts["reactor_dead_keep"]))
+        stack.callback(dead.close)
+        self._engine = self._make_engine(state, dead)
+        self._service = Service(self._engine, dead, journal_path(opts["state_dir"]))
+        traces = TraceStore(trace_path(opts["state_dir"]))
+        stack.callback(traces.close)
+        self._keeper = Keeper(self._engine.traces, traces)
         self._complaints = Complaints()
         self._server = rpc.Server(
             endpoints.master_reactor(opts), self._methods(), complaints=self._complaints
@@ -114,16 +127,19 @@ class _Role:
             self._poll(poller, handlers, 0.02)
             self._outbox.flush()  # the reports of what ends meanwhile
         self._engine.save_cursor()
+        self._keeper.close()
         self._publisher.wait(lambda: not self._publisher.pending, 0.2)
 
     # -- the loop -------------------------------------------------------------------------
 
     def _step(self, poller: zmq.Poller, handlers: dict[Any, Callable[[], None]]) -> None:
-        wait = 0.0 if self._engine.has_work else _TICK
+        wait = 0.0 if self._engine.has_work else self._engine.next_in(_TICK)
         self._poll(poller, handlers, wait)
         if not self._engine.turn():
             _pause(self._stop, 0.5)
         self._say_if_behind()
+        if wait:
+            self._keeper.idle()
 
     def _say_if_behind(self) -> None:
         unread = self._engine.behind
@@ -136,7 +152,7 @@ class _Role:
     def _poll(
         self, poller: zmq.Poller, handlers: dict[Any, Callable[[], None]], wait: float
     ) -> None:
-        for ready, _ in poller.poll(int(wait * 1000)):
+        for ready, _ in poller.poll(math.ceil(wait * 1000)):
             handlers[ready]()
         now = time.monotonic()
         if now - self._ticked_at >= _TICK:
@@ -163,7 +179,7 @@ class _Role:
 
     # -- making ---------------------------------------------------------------------------
 
-    def _make_engine(self, state: State) -> Engine:
+    def _make_engine(self, state: State, dead: DeadLetters) -> Engine:
         functions = functools.partial(
             FunctionAction,
             pool=self._pool,
@@ -179,7 +195,14 @@ class _Role:
                 "wheel": functions("wheel", self._load(loader.wheels)),
             }
         )
+        opts = self._opts
+        traces = Traces(int(opts["reactor_trace_keep"]), time.time() - time.monotonic())
+        traces.load(read_traces(opts["state_dir"]))
         return Engine(
+            traces=traces,
+            dead=dead,
+            max_chain=int(opts["reactor_max_chain"]),
+            self_feeding=SelfFeeding(int(opts["reactor_max_self_fed"])),
             feed=self._feed,
             state=state,
             actions=actions,
@@ -187,7 +210,18 @@ class _Role:
             functions=_Deferred(self._load_modules),
             snapshot=self._rules.load(),
             is_full=lambda: self._pool.is_full,
+            recall=self._recall,
         )
+
+    def _recall(self, seq: int) -> Event | None:
+        """Return an event that a rule waited upon, from the journal."""
+        try:
+            with JournalReader(journal_path(self._opts["state_dir"])) as journal:
+                rows = journal.read(seq - 1, 1, seq)
+                return Event.from_wire(rows[0][1], seq, journal.bus_id) if rows else None
+        except BusError as error:
+            log.warning("the event %d cannot be read again: %s", seq, error)
+            return None
 
     def _load(self, load: Callable[..., loader.Functions]) -> Callable[[], loader.Functions]:
         return functools.partial(load, self._opts)
@@ -250,7 +284,24 @@ class _Role:
                 self._engine.snapshot, self._engine.statistics, rule_key
             ),
             "reload": lambda _: self._reload(),
+            "map.list": lambda _: self._rules.entries,
+            "map.add": self._add_entry,
+            "map.delete": self._delete_entry,
+            **self._service.methods(),
         }
+
+    def _add_entry(self, params: dict[str, Any]) -> dict[str, Any]:
+        glob, files = str(params["event"]), [str(file) for file in params["reactors"]]
+        self._rules.add_entry(glob, files)
+        self._reloader.poke()
+        return {"status": True, "comment": f"{glob}: added until the reactor is started anew"}
+
+    def _delete_entry(self, params: dict[str, Any]) -> dict[str, Any]:
+        glob = str(params["event"])
+        known = self._rules.delete_entry(glob)
+        self._reloader.poke()
+        comment = "deleted until the reactor is started anew" if known else "is not in the map"
+        return {"status": known, "comment": f"{glob}: {comment}"}
 
     def _reload(self) -> bool:
         self._reloader.poke()
@@ -267,6 +318,7 @@ class _Role:
             "under_way": engine.under_way,
             "waiting": self._pool.waiting,
             "lost": self._feed.lost,
+            "dead": len(self._engine.dead) if self._engine.dead is not None else 0,
             "counters": {**engine.statistics.total, **self._complaints.counters},
         }
 

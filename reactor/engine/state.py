@@ -10,13 +10,15 @@ import contextlib
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bus import wire
 from bus.errors import JournalError
 from bus.journal import JournalReader, journal_path
 from reactor.errors import ReactorError
+from reactor.rules.memory import Row
 
 FILE_NAME = "reactor.db"
 
@@ -32,7 +34,18 @@ CREATE TABLE IF NOT EXISTS firings (
     done TEXT NOT NULL,    -- JSON list of the numbers of the calls that are done
     PRIMARY KEY (seq, rule)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS cells (  -- what policies remember, see reactor.rules.memory
+    rule TEXT NOT NULL,
+    policy TEXT NOT NULL,
+    key TEXT NOT NULL,
+    cell BLOB NOT NULL,             -- msgpack
+    written INTEGER NOT NULL,       -- counts up: cells are read in the order of their writing
+    PRIMARY KEY (rule, policy, key)
+) WITHOUT ROWID;
 """
+
+_LATER = ("window", "replies")
+"""Columns of ``firings`` that a database of the first version has not, both msgpack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +56,15 @@ class Unfinished:
         seq: the event's number.
         rule: the rule's key, see `reactor.engine.firing.rule_key`.
         done: the numbers of its calls that are done.
+        window: what its policies found out, or None.
+        replies: how the calls of its program ended that did, by ident: (result, error).
     """
 
     seq: int
     rule: str
     done: frozenset[int]
+    window: dict[str, Any] | None = None
+    replies: Mapping[str, Any] = field(default_factory=dict)
 
 
 class State:
@@ -68,10 +85,21 @@ class State:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.executescript(_SCHEMA)
+            self._add_columns()
+            self._written = self._last_written()
         except (sqlite3.Error, OSError) as error:
             raise ReactorError(
                 f"cannot open the reactor's database {path}: {error}; check the directory"
             ) from error
+
+    def _add_columns(self) -> None:
+        known = {row[1] for row in self._db.execute("PRAGMA table_info(firings)")}
+        for name in _LATER:
+            if name not in known:
+                self._db.execute(f"ALTER TABLE firings ADD COLUMN {name} BLOB")
+
+    def _last_written(self) -> int:
+        return int(self._db.execute("SELECT COALESCE(MAX(written), 0) FROM cells").fetchone()[0])
 
     def cursor(self) -> tuple[str, int] | None:
         """Return the bus and the number of the last event that was read, or None."""
@@ -80,13 +108,30 @@ class State:
 
     def unfinished(self) -> list[Unfinished]:
         """Return the reactions that were under way, oldest first."""
-        rows = self._db.execute("SELECT seq, rule, done FROM firings ORDER BY seq, rule")
-        return [Unfinished(seq, rule, frozenset(json.loads(done))) for seq, rule, done in rows]
+        rows = self._db.execute(
+            "SELECT seq, rule, done, window, replies FROM firings ORDER BY seq, rule"
+        )
+        return [
+            Unfinished(
+                seq,
+                rule,
+                frozenset(json.loads(done)),
+                None if window is None else wire.unpack(window),
+                {} if replies is None else wire.unpack(replies),
+            )
+            for seq, rule, done, window, replies in rows
+        ]
+
+    def cells(self) -> list[Row]:
+        """Return what policies remember, in the order in which it was written."""
+        rows = self._db.execute("SELECT rule, policy, key, cell FROM cells ORDER BY written")
+        return [(rule, policy, key, wire.unpack(cell)) for rule, policy, key, cell in rows]
 
     def reset(self, bus_id: str, seq: int) -> None:
         """Begin with another journal."""
         with self._transaction():
             self._db.execute("DELETE FROM firings")
+            self._db.execute("DELETE FROM cells")
             self._db.execute("INSERT OR REPLACE INTO cursor VALUES (1, ?, ?)", (bus_id, seq))
 
     def save(
@@ -97,6 +142,9 @@ class State:
         begun: Iterable[tuple[int, str]] = (),
         finished: Iterable[tuple[int, str]] = (),
         progress: Mapping[tuple[int, str], Iterable[int]] | None = None,
+        windows: Mapping[tuple[int, str], Any] | None = None,
+        replies: Mapping[tuple[int, str], Any] | None = None,
+        cells: Iterable[Row] = (),
     ) -> None:
         """Write one turn of the engine.
 
@@ -106,18 +154,48 @@ class State:
             begun: (seq, rule key) of the reactions that begin.
             finished: the same of those that ended.
             progress: for those still under way, the numbers of the calls that are done.
+            windows: for those that begin, what their policies found out.
+            replies: for those that run a program, how its calls ended.
+            cells: what policies remember that changed; a cell that is None is forgotten.
 
         Raises:
             ReactorError: the disk did not take it; nothing was written.
         """
         with self._transaction():
             self._db.executemany("DELETE FROM firings WHERE seq = ? AND rule = ?", finished)
-            self._db.executemany("INSERT OR IGNORE INTO firings VALUES (?, ?, '[]')", begun)
+            self._db.executemany(
+                "INSERT OR IGNORE INTO firings (seq, rule, done) VALUES (?, ?, '[]')", begun
+            )
+            self._blobs("window", windows)
+            self._blobs("replies", replies)
+            self._write_cells(cells)
             self._db.executemany(
                 "UPDATE firings SET done = ? WHERE seq = ? AND rule = ?",
                 [(json.dumps(sorted(done)), *key) for key, done in (progress or {}).items()],
             )
             self._db.execute("INSERT OR REPLACE INTO cursor VALUES (1, ?, ?)", (bus_id, seq))
+
+    def _blobs(self, column: str, values: Mapping[tuple[int, str], Any] | None) -> None:
+        if values:
+            self._db.executemany(
+                f"UPDATE firings SET {column} = ? WHERE seq = ? AND rule = ?",  # noqa: S608 - one of two names
+                [(wire.pack(value), *key) for key, value in values.items()],
+            )
+
+    def _write_cells(self, cells: Iterable[Row]) -> None:
+        gone, kept = [], []
+        for rule, policy, key, cell in cells:
+            if cell is None:
+                gone.append((rule, policy, key))
+            else:
+                self._written += 1
+                kept.append((rule, policy, key, wire.pack(cell), self._written))
+        if gone:
+            self._db.executemany(
+                "DELETE FROM cells WHERE rule = ? AND policy = ? AND key = ?", gone
+            )
+        if kept:
+            self._db.executemany("INSERT OR REPLACE INTO cells VALUES (?, ?, ?, ?, ?)", kept)
 
     @contextlib.contextmanager
     def _transaction(self) -> Any:

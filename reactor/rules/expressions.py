@@ -26,6 +26,18 @@ from reactor.rules.sandbox import Sandbox, concat
 NAMES = ("data", "event", "payload", "tag")
 """What an expression sees of an event."""
 
+EXTRA_NAMES: Mapping[str, str] = {
+    "vars": "what the rule's 'vars' give, after them",
+    "window": "what the rule's policies found out, in its actions",
+    "results": "what earlier actions gave, in later ones",
+    "item": "the present one of 'for_each', in what is done for it",
+    "index": "the number of the present one of 'for_each', in what is done for it",
+    "failure": "what went wrong, in the actions of 'on_failure'",
+}
+"""What it sees besides, and where."""
+
+_ALL_NAMES = frozenset({*NAMES, *EXTRA_NAMES})
+
 _CACHED = 4_096
 _GLOBALS = ("dict", "range")
 _MARKS = re.compile(r"\{\{|\{%|\{#")
@@ -48,7 +60,7 @@ class Expression:
     Attributes:
         text: the expression as it was written.
         evaluate: works it out from the values of `NAMES`; raises whatever is wrong with them.
-        names: which of `NAMES` it uses.
+        names: which of `NAMES` and `EXTRA_NAMES` it uses.
         paths: the chains of names in it, such as ``("data", "fun")``.
         plain: whether it is such a chain, a constant or text, so that its value is as sound
             as the event's own.
@@ -134,11 +146,11 @@ class Compiler:
             or _path(node) is not None
         )
         evaluate = self._builder.build(node)
-        return Expression(text, evaluate, frozenset(names & set(NAMES)), paths, plain)
+        return Expression(text, evaluate, frozenset(names & _ALL_NAMES), paths, plain)
 
     def _parse(self, text: str, written: str) -> list[nodes.Expr]:
         chain = _CHAIN.fullmatch(text)
-        if chain and chain[1].split(".")[0] in NAMES:
+        if chain and chain[1].split(".")[0] in _ALL_NAMES:
             return [_chain_node(chain[1].split("."))]
         if "{%" in text:
             raise ExpressionError("{% %} cannot stand in a value: use {{ }} or 'when'")
@@ -165,9 +177,9 @@ def _names(node: nodes.Expr) -> set[str]:
 
 
 def _check_names(names: set[str]) -> None:
-    unknown = sorted(names - set(NAMES))
+    unknown = sorted(names - _ALL_NAMES)
     if unknown:
-        near = difflib.get_close_matches(unknown[0], NAMES, 1)
+        near = difflib.get_close_matches(unknown[0], _ALL_NAMES, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(NAMES)}"
         raise ExpressionError(f"unknown name {unknown[0]!r}: {hint}")
 

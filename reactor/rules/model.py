@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from bus.record import Event
 
-KINDS = frozenset({"local", "runner", "wheel", "caller", "event"})
-"""What a call can be: Salt's four reaction types, and the firing of an event."""
+if TYPE_CHECKING:
+    from reactor.rules.policies import Policy
+    from reactor.rules.policies.mode import Mode
+    from reactor.rules.program import Program
+
+KINDS = frozenset({"local", "runner", "wheel", "caller", "event", "http", "exec", "log", "notify"})
+"""What a call can be: Salt's four reaction types, the firing of an event, and what else a
+native rule can do."""
 
 Functions = Mapping[str, Callable[..., Any]]
 
@@ -36,13 +42,17 @@ class Call:
 
     Attributes:
         kind: one of `KINDS`.
-        function: the function's name, such as ``service.restart``; for an event, its tag.
+        function: the function's name, such as ``service.restart``; for an event its tag, for
+            ``http`` the address, for ``exec`` the program, for ``log`` the text, for ``notify``
+            whom.
         args: positional arguments.
         kwargs: keyword arguments.
         target: who is meant (``local`` only).
         target_type: how ``target`` is read (``local`` only).
         data: the event's data (``event`` only).
-        options: other options of the job, such as ``timeout`` in seconds (``local`` only).
+        options: what else belongs to this kind of call, such as the ``timeout`` of a job.
+        timeout: seconds that it may take, or 0 for no limit.
+        attempt: the how manieth time it is tried.
         ident: Salt's ID of the reaction, or ``do[0]``.
         source: where it is written.
 
@@ -58,6 +68,8 @@ class Call:
     target_type: str = "glob"
     data: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    timeout: float = 0.0
+    attempt: int = 1
     ident: str = ""
     source: Source | None = None
 
@@ -75,10 +87,18 @@ class Plan:
     Attributes:
         calls: what is to be done, in order.
         skipped: why nothing is done, such as ``when: data.fun == 'x' is false``.
+        program: where the actions are more than a row of calls, what runs them; ``calls`` are
+            then those that do not depend on how others end.
     """
 
     calls: tuple[Call, ...] = ()
     skipped: str = ""
+    program: Program | None = None
+
+    @property
+    def acts(self) -> bool:
+        """Whether anything is to be done."""
+        return bool(self.calls) or self.program is not None
 
 
 class Rule(Protocol):
@@ -119,12 +139,29 @@ class Rule(Protocol):
         """Whether it is matched at all."""
         ...
 
-    def plan(self, event: Event, functions: Functions) -> Plan:
-        """Work out what to do about ``event``, whose tag matches.
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """What is asked before it acts, in order; see `reactor.rules.policies`."""
+        ...
+
+    @property
+    def mode(self) -> Mode | None:
+        """What happens when it is to act while it still acts; None: it acts at once."""
+        ...
+
+    def values(self, event: Event) -> dict[str, Any]:
+        """Return what its expressions see of ``event``."""
+        ...
+
+    def plan(
+        self, event: Event, functions: Functions, window: Mapping[str, Any] | None = None
+    ) -> Plan:
+        """Work out what to do about ``event``, whose tag matches and whose policies passed it.
 
         Args:
             event: the event.
             functions: the functions that a Jinja template may call as ``salt['mod.fun']()``.
+            window: what policies found out.
 
         Raises:
             RuleError: a value or template cannot be worked out for this event.

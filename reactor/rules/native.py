@@ -5,34 +5,21 @@ What an event carries is only ever a value: it cannot become a key, an action or
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from jinja2 import Undefined
-from jinja2.exceptions import UndefinedError
-
-from bus.errors import TagError
 from bus.record import Event
-from bus.tags import check_tag
 from bus.yamlfile import Lines
-from reactor.errors import RuleError, path_text
-from reactor.rules.expressions import (
-    Closure,
-    Compiler,
-    Expression,
-    ExpressionError,
-    Values,
-    describe,
-)
+from reactor.errors import RuleError
+from reactor.rules.actions import ActionBuilder
+from reactor.rules.chains import ChainBuilder
+from reactor.rules.expressions import Closure, Values
 from reactor.rules.model import Call, Functions, Plan, Source
-from reactor.rules.validation import Path
-
-_TEMPLATE = re.compile(r"\{\{|\{%|\{#")
-_SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
-_TIME = re.compile(r"([0-9.]+)(ms|s|m|h|d)")
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+from reactor.rules.policies import Policy
+from reactor.rules.policies.mode import Mode
+from reactor.rules.program import Program, Step, steps_of
+from reactor.rules.values import Condition, Place, Spot, ValueCompiler, names_of, spot_of
 
 Action = Callable[[Values], Call]
 
@@ -55,6 +42,34 @@ class EventFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Actions:
+    """``do`` or ``else``, compiled.
+
+    Attributes:
+        steps: the actions.
+        calls: what makes their calls, if that is all there is to them.
+        for_each: works out what all of them are done for, or None.
+        spot: where ``for_each`` stands.
+    """
+
+    steps: tuple[Step, ...]
+    calls: tuple[Action, ...] | None
+    for_each: Closure | None = None
+    spot: Spot | None = None
+
+    def plan(self, values: dict[str, Any]) -> Plan:
+        """Work out what can be worked out before anything is done.
+
+        Raises:
+            RuleError: a value cannot be worked out for this event.
+        """
+        if self.calls is not None:
+            return Plan(tuple([action(values) for action in self.calls]))
+        program = Program.of(self.steps, values, self.for_each, self.spot)
+        return Plan(tuple(program.known.values()), program=program)
+
+
+@dataclass(frozen=True, slots=True)
 class NativeRule:
     """A rule of a native file, compiled. See `reactor.rules.model.Rule` for its attributes."""
 
@@ -64,169 +79,66 @@ class NativeRule:
     patterns: tuple[str, ...]
     priority: int
     enabled: bool
-    conditions: tuple[_Condition, ...]
-    actions: tuple[Action, ...]
+    conditions: tuple[Condition, ...]
+    actions: Actions
+    otherwise: Actions | None
+    variables: tuple[tuple[str, Closure], ...]
     uses: frozenset[str]
+    policies: tuple[Policy, ...] = ()
+    mode: Mode | None = None
     style: Literal["native"] = "native"
 
-    def plan(self, event: Event, functions: Functions) -> Plan:  # noqa: ARG002 - the protocol's
-        """Work out what to do about ``event``. Native rules call no functions.
-
-        Raises:
-            RuleError: a value cannot be worked out for this event.
-        """
+    def values(self, event: Event) -> dict[str, Any]:
+        """Return what the rule's expressions see of ``event``."""
         values: dict[str, Any] = {"tag": event.tag, "data": event.data}
         if "payload" in self.uses:
             values["payload"] = event.payload
         if "event" in self.uses:
             values["event"] = EventFacts(event.tag, event.seq, event.id, event.stamp)
+        if self.variables:
+            values["vars"] = self._variables(values)
+        return values
+
+    def _variables(self, values: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        values["vars"] = found
+        for name, closure in self.variables:
+            try:
+                found[name] = closure(values)
+            except RuleError:
+                # Left undefined: it is an error where it is used, and in `when` it is false.
+                continue
+        return found
+
+    def plan(
+        self,
+        event: Event,
+        functions: Functions,  # noqa: ARG002 - the protocol's
+        window: Mapping[str, Any] | None = None,
+    ) -> Plan:
+        """Work out what to do about ``event``. Native rules call no functions.
+
+        Raises:
+            RuleError: a value cannot be worked out for this event.
+        """
+        values = self.values(event)
+        if "window" in self.uses:
+            values["window"] = window or {}
         for condition in self.conditions:
             if not condition.holds(values):
+                if self.otherwise is not None:
+                    return self.otherwise.plan(values)
                 return Plan((), condition.refusal(values))
-        return Plan(tuple([action(values) for action in self.actions]))
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where in a rule file a value stands."""
-
-    file: str
-    lines: Lines
-    path: Path
-
-    def below(self, *keys: str | int) -> _Place:
-        return _Place(self.file, self.lines, (*self.path, *keys))
-
-    @property
-    def source(self) -> Source:
-        return Source(self.file, self.lines.at(self.path))
-
-    def error(self, problem: str) -> RuleError:
-        return RuleError(problem, self.file, self.lines.at(self.path), path_text(self.path))
-
-
-@dataclass(frozen=True, slots=True)
-class _Spot:
-    """A place that has been looked up, so that the YAML's nodes need not be kept."""
-
-    source: Source
-    path: str
-
-    def error(self, problem: str) -> RuleError:
-        return RuleError(problem, self.source.path, self.source.line, self.path)
-
-
-def _spot(place: _Place) -> _Spot:
-    return _Spot(place.source, path_text(place.path))
-
-
-class _Condition:
-    """One expression of ``when``: what is undefined counts as false."""
-
-    __slots__ = ("_expression", "_spot", "_text")
-
-    def __init__(self, expression: Expression, spot: _Spot) -> None:
-        self._expression = expression
-        self._spot = spot
-        self._text = " ".join(expression.text.split())
-
-    @property
-    def names(self) -> frozenset[str]:
-        return self._expression.names
-
-    def holds(self, values: Values) -> bool:
-        try:
-            return bool(self._expression.evaluate(values))
-        except UndefinedError:
-            return False
-        except Exception as error:  # an expression ends with whatever error its values give it
-            raise self._spot.error(f"{describe(error)}, in {self._text!r}") from error
-
-    def refusal(self, values: Values) -> str:
-        """Say why the condition did not hold."""
-        undefined = self._expression.first_undefined(values)
-        reason = f" ({undefined} is undefined)" if undefined else ""
-        return f"when: {self._text} is false{reason}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Value:
-    """A compiled value: a closure, or a constant where nothing in it is a template."""
-
-    constant: Any = None
-    closure: Closure | None = None
-    names: frozenset[str] = frozenset()
-
-    def of(self) -> Closure:
-        """Return a closure in either case."""
-        if self.closure is not None:
-            return self.closure
-        constant = self.constant
-        return lambda _values: constant
-
-
-class _Leaf:
-    """Text with ``{{ }}`` in a rule, at its place."""
-
-    __slots__ = ("_evaluate", "_expression", "_plain", "_spot")
-
-    def __init__(self, expression: Expression, spot: _Spot) -> None:
-        self._expression = expression
-        self._evaluate = expression.evaluate
-        self._plain = expression.plain
-        self._spot = spot
-
-    def __call__(self, values: Values) -> Any:
-        try:
-            value = self._evaluate(values)
-            if type(value) in _SCALARS or (self._plain and type(value) in (dict, list)):
-                return value
-            return _plain_data(value)
-        except Exception as error:  # an expression ends with whatever error its values give it
-            raise self._error(error, values) from error
-
-    def _error(self, error: Exception, values: Values) -> RuleError:
-        undefined = self._expression.first_undefined(values)
-        missing = isinstance(error, UndefinedError) and undefined
-        problem = f"{undefined} is undefined" if missing else describe(error)
-        return self._spot.error(f"{problem}, in {self._expression.text.strip()!r}")
-
-
-def _plain_data(value: Any) -> Any:
-    """Return ``value`` as an event can carry it.
-
-    Raises:
-        UndefinedError: something in it is undefined.
-        TypeError: something in it is no data, such as a method or a generator.
-    """
-    if isinstance(value, Undefined):
-        value._fail_with_undefined_error()  # noqa: SLF001 - Jinja has no public way to ask
-    if isinstance(value, str):
-        return str(value)
-    if value is None or isinstance(value, bool | int | float | bytes):
-        return value
-    if isinstance(value, Mapping):
-        return {_plain_data(key): _plain_data(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | range):
-        return [_plain_data(item) for item in value]
-    raise TypeError(f"this gives a {type(value).__name__}, which is no data: add '| list'?")
+        return self.actions.plan(values)
 
 
 class Builder:
-    """Makes rules of the checked value of a file; one serves all files.
-
-    Its two compilers remember expressions, so the same one in a thousand files costs once.
-    """
+    """Makes rules of the checked value of a file; one serves all files."""
 
     def __init__(self) -> None:
-        self._values = Compiler()
-        self._conditions = Compiler(lenient=True)
-        self._actions: Mapping[str, Callable[[Any, _Place], tuple[Action, frozenset[str]]]] = {
-            "local": self._local,
-            "runner": lambda action, place: self._function("runner", action, place),
-            "wheel": lambda action, place: self._function("wheel", action, place),
-            "event": self._event,
-        }
+        self._values = ValueCompiler()
+        self._actions = ActionBuilder(self._values)
+        self._chains = ChainBuilder(self._values)
 
     def build(
         self, value: Mapping[str, Any], file: str, lines: Lines
@@ -242,203 +154,61 @@ class Builder:
         errors: list[RuleError] = []
         for name, rule in value.items():
             try:
-                rules.append(self._rule(name, rule, _Place(file, lines, (name,))))
+                rules.append(self._rule(name, rule, Place(file, lines, (name,))))
             except RuleError as error:
                 errors.append(error)
         return rules, errors
 
-    def _rule(self, name: str, rule: Mapping[str, Any], place: _Place) -> NativeRule:
-        conditions = self._when(rule.get("when", []), place.below("when"))
-        actions = [
-            self._action(action, place.below("do", number))
-            for number, action in enumerate(rule["do"])
-        ]
+    def _rule(self, name: str, rule: Mapping[str, Any], place: Place) -> NativeRule:
+        variables, names = self._variables(rule.get("vars", {}), place)
+        if variables:
+            place = place.seeing("vars")
+        chain = self._chains.chain(rule, place.seeing("window"))
+        actions = self._block(rule, "do", place)
+        otherwise = self._block(rule, "else", place) if "else" in rule else None
+        blocks = (actions, otherwise) if otherwise else (actions,)
+        used = names_of(step.names for block in blocks for step in steps_of(block.steps))
         return NativeRule(
             name=name,
             description=rule.get("description", ""),
             source=place.source,
-            patterns=tuple(_listed(rule["on"])),
+            patterns=chain.patterns,
             priority=rule.get("priority", 0),
             enabled=rule.get("enabled", True),
-            conditions=conditions,
-            actions=tuple(action for action, _ in actions),
-            uses=_all(c.names for c in conditions) | _all(names for _, names in actions),
+            conditions=chain.conditions,
+            actions=actions,
+            otherwise=otherwise,
+            variables=variables,
+            uses=names | chain.names | used | self._loop_names(rule, place),
+            policies=chain.policies,
+            mode=chain.mode,
         )
 
-    def _when(self, value: str | list[str], place: _Place) -> tuple[_Condition, ...]:
-        if isinstance(value, str):
-            return (self._condition(value, place),)
-        return tuple(self._condition(text, place.below(i)) for i, text in enumerate(value))
+    def _variables(
+        self, given: Mapping[str, Any], place: Place
+    ) -> tuple[tuple[tuple[str, Closure], ...], frozenset[str]]:
+        found, names = [], []
+        for name, value in given.items():
+            at = place.seeing("vars").below("vars", name)
+            made = self._values.value(value, at)
+            found.append((name, made.of()))
+            names.append(made.names)
+        return tuple(found), names_of(names)
 
-    def _condition(self, text: str, place: _Place) -> _Condition:
-        try:
-            return _Condition(self._conditions.expression(text), _spot(place))
-        except ExpressionError as error:
-            raise place.error(str(error)) from error
+    def _loop_names(self, rule: Mapping[str, Any], place: Place) -> frozenset[str]:
+        if "for_each" not in rule:
+            return frozenset()
+        at = place.seeing("window").below("for_each")
+        return self._actions.for_each(rule["for_each"], at).names
 
-    def _action(self, action: Mapping[str, Any], place: _Place) -> tuple[Action, frozenset[str]]:
-        kind = next(kind for kind in self._actions if kind in action)
-        return self._actions[kind](action, place)
-
-    def _local(self, action: Mapping[str, Any], place: _Place) -> tuple[Action, frozenset[str]]:
-        target = self._value(action["tgt"], place.below("tgt"))
-        args, kwargs = self._arguments(action, place)
-        function, target_type = action["local"], action.get("tgt_type", "glob")
-        options = {"timeout": _seconds(action["timeout"])} if "timeout" in action else {}
-        who = _checked(target, _is_target, "text or a list of texts", place.below("tgt"))
-        get_args, get_kwargs, ident, source = args.of(), kwargs.of(), _ident(place), place.source
-
-        def call(values: Values) -> Call:
-            return Call(
-                "local",
-                function,
-                tuple(get_args(values)),
-                get_kwargs(values),
-                who(values),
-                target_type,
-                options=options,
-                ident=ident,
-                source=source,
-            )
-
-        return call, target.names | args.names | kwargs.names
-
-    def _function(
-        self, kind: str, action: Mapping[str, Any], place: _Place
-    ) -> tuple[Action, frozenset[str]]:
-        args, kwargs = self._arguments(action, place)
-        function, get_args, get_kwargs = action[kind], args.of(), kwargs.of()
-        ident, source = _ident(place), place.source
-
-        def call(values: Values) -> Call:
-            arguments = tuple(get_args(values))
-            return Call(kind, function, arguments, get_kwargs(values), ident=ident, source=source)
-
-        return call, args.names | kwargs.names
-
-    def _event(self, action: Mapping[str, Any], place: _Place) -> tuple[Action, frozenset[str]]:
-        tag = self._value(action["event"], place.below("event"))
-        data = self._mapping(action.get("data", {}), place.below("data"))
-        get_tag, get_data, ident, source = tag.of(), data.of(), _ident(place), place.source
-        spot = _spot(place.below("event"))
-
-        def call(values: Values) -> Call:
-            return Call(
-                "event",
-                _tag(get_tag(values), spot),
-                data=get_data(values),
-                ident=ident,
-                source=source,
-            )
-
-        return call, tag.names | data.names
-
-    def _arguments(self, action: Mapping[str, Any], place: _Place) -> tuple[_Value, _Value]:
-        where = place.below("args")
-        args = self._value(action.get("args", []), where)
-        if args.closure is not None:
-            checked = _checked(args, _is_list, "a list", where)
-            args = _Value(closure=checked, names=args.names)
-        return args, self._mapping(action.get("kwargs", {}), place.below("kwargs"))
-
-    def _mapping(self, value: Any, place: _Place) -> _Value:
-        mapping = self._value(value, place)
-        if mapping.closure is None or isinstance(value, dict):
-            return mapping
-        checked = _checked(mapping, _is_mapping, "a mapping with texts as keys", place)
-        return _Value(closure=checked, names=mapping.names)
-
-    def _value(self, value: Any, place: _Place) -> _Value:
-        if isinstance(value, str):
-            return self._text(value, place)
-        if isinstance(value, dict):
-            return self._dict(value, place)
-        if isinstance(value, list):
-            return self._list(value, place)
-        return _Value(value)
-
-    def _text(self, text: str, place: _Place) -> _Value:
-        if not _TEMPLATE.search(text):
-            return _Value(text)
-        try:
-            expression = self._values.template(text)
-        except ExpressionError as error:
-            raise place.error(str(error)) from error
-        return _Value(closure=_Leaf(expression, _spot(place)), names=expression.names)
-
-    def _dict(self, value: Mapping[str, Any], place: _Place) -> _Value:
-        for key in value:
-            if _TEMPLATE.search(key):
-                raise place.below(key).error("a key cannot be a template: only values can")
-        items = [(key, self._value(item, place.below(key))) for key, item in value.items()]
-        if all(item.closure is None for _, item in items):
-            return _Value(value)
-        pairs = [(key, item.of()) for key, item in items]
-        return _Value(
-            closure=lambda values: {key: make(values) for key, make in pairs},
-            names=_all(item.names for _, item in items),
-        )
-
-    def _list(self, value: list[Any], place: _Place) -> _Value:
-        items = [self._value(item, place.below(number)) for number, item in enumerate(value)]
-        if all(item.closure is None for item in items):
-            return _Value(value)
-        makers = [item.of() for item in items]
-        return _Value(
-            closure=lambda values: [make(values) for make in makers],
-            names=_all(item.names for item in items),
-        )
-
-
-def _checked(value: _Value, fits: Callable[[Any], bool], wanted: str, place: _Place) -> Closure:
-    """Return a closure that refuses what an expression gave if the call cannot take it."""
-    make, spot = value.of(), _spot(place)
-    if value.closure is None:
-        return make
-
-    def checked(values: Values) -> Any:
-        made = make(values)
-        if not fits(made):
-            raise spot.error(f"{wanted} is wanted here, and this gave {type(made).__name__}")
-        return made
-
-    return checked
-
-
-def _is_target(value: Any) -> bool:
-    texts = value if isinstance(value, list) else [value]
-    return bool(texts) and all(isinstance(text, str) and text for text in texts)
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
-
-
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
-
-
-def _tag(value: Any, spot: _Spot) -> str:
-    try:
-        return check_tag(value)
-    except TagError as error:
-        raise spot.error(str(error)) from error
-
-
-def _ident(place: _Place) -> str:
-    return path_text(place.path[1:])
-
-
-def _seconds(value: float | str) -> float:
-    if not isinstance(value, str):
-        return value
-    number, unit = _TIME.fullmatch(value).groups()  # type: ignore[union-attr] # the schema's
-    return float(number) * _UNITS[unit]
-
-
-def _listed(value: str | list[str]) -> list[str]:
-    return [value] if isinstance(value, str) else value
-
-
-def _all(names: Iterable[frozenset[str]]) -> frozenset[str]:
-    return frozenset().union(*names)
+    def _block(self, rule: Mapping[str, Any], name: str, place: Place) -> Actions:
+        for_each, spot = None, None
+        place = place.seeing("window")
+        if "for_each" in rule and name == "do":
+            at = place.below("for_each")
+            for_each, spot = self._actions.for_each(rule["for_each"], at).of(), spot_of(at)
+            place = place.seeing("item", "index")
+        steps = self._actions.steps(rule[name], place.below(name))
+        plain = for_each is None and all(step.is_plain for step in steps)
+        calls = tuple(step.make for step in steps) if plain else None
+        return Actions(steps, calls, for_each, spot)

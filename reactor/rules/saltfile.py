@@ -13,6 +13,8 @@ from bus.record import Event
 from bus.yamlfile import YamlError, load
 from reactor.errors import RuleError
 from reactor.rules.model import Call, Functions, Plan, Source
+from reactor.rules.policies import Policy
+from reactor.rules.policies.mode import Mode
 from reactor.rules.reactions import read_calls
 from reactor.rules.templates import SaltFunctions, Template
 
@@ -98,18 +100,23 @@ class SaltRule:
     priority: int = 0
     enabled: bool = True
     style: Literal["salt"] = "salt"
+    policies: tuple[Policy, ...] = ()
+    mode: Mode | None = None
 
-    def plan(self, event: Event, functions: Functions) -> Plan:
+    def values(self, event: Event) -> dict[str, Any]:
+        """Return what the file sees of ``event``, but for its functions."""
+        return {"tag": event.tag, "data": event.data, "payload": event.payload}
+
+    def plan(
+        self,
+        event: Event,
+        functions: Functions,
+        window: Mapping[str, Any] | None = None,  # noqa: ARG002 - the protocol's
+    ) -> Plan:
         """Render the file for ``event`` and return its calls.
 
         Raises:
             RuleError: the file cannot be rendered, parsed or read.
         """
-        values = {
-            "tag": event.tag,
-            "data": event.data,
-            "payload": event.payload,
-            "salt": SaltFunctions(functions),
-        }
-        calls = self.file.calls(values)
+        calls = self.file.calls({**self.values(event), "salt": SaltFunctions(functions)})
         return Plan(calls) if calls else Plan((), EMPTY)

@@ -17,6 +17,7 @@ from reactor.errors import RuleError, path_text
 Path = tuple[str | int, ...]
 
 _MAX_ERRORS = 20
+_UNKNOWN = "unknown key"
 _SAID_IN_FULL = ("oneOf", "propertyNames")
 _KINDS: Mapping[str, str] = {
     "string": "text",
@@ -41,7 +42,6 @@ class Validator:
         self._schema = load_schema()
         self._validator = jsonschema_rs.validator_for(self._schema)
         self._describers: Mapping[str, Callable[[Any, Any], str]] = {
-            "additionalProperties": self._unknown_key,
             "required": lambda error, _schema: f"the key {error.kind.property!r} is missing",
             "type": _wrong_type,
             "enum": _wrong_choice,
@@ -57,20 +57,37 @@ class Validator:
         if culprit is not None:
             path, problem = culprit
             return [RuleError(problem, file, lines.at(path), path_text(path))]
-        found = {
-            error.line: error
-            for error in (
-                self._error(error, file, lines) for error in self._validator.iter_errors(value)
-            )
-        }
-        return [found[line] for line in sorted(found)][:_MAX_ERRORS]
+        found: dict[tuple[int, str], RuleError] = {}
+        undecided: set[str] = set()
+        for reported in self._validator.iter_errors(value):
+            if reported.kind.name == "oneOf" and not self._mistyped(reported):
+                undecided.add(path_text(reported.instance_path))
+            for error in self._errors(reported, file, lines):
+                found[error.line, error.path if _is_unknown_key(error) else ""] = error
+        # One that is misspelt is missing as well: the first says more.
+        # Of what could be one of two kinds of action, the keys of neither are unknown.
+        for place in [place for place in found if place[1].rpartition(".")[0] in undecided]:
+            del found[place]
+        misspelt = {line for line, path in found if path}
+        kept = sorted(place for place in found if place[1] or place[0] not in misspelt)
+        return [found[place] for place in kept][:_MAX_ERRORS]
+
+    def _errors(self, error: Any, file: str, lines: Lines) -> list[RuleError]:
+        """Return what one finding of the schema says: each unknown key is an error of its own."""
+        if error.kind.name != "additionalProperties":
+            return [self._error(error, file, lines)]
+        schema = self._schema_at(error.schema_path[:-1])
+        found = []
+        for key in error.kind.unexpected:
+            path = (*error.instance_path, key)
+            problem = _unknown_key(key, schema)
+            found.append(RuleError(problem, file, lines.at(path), path_text(path)))
+        return found
 
     def _error(self, error: Any, file: str, lines: Lines) -> RuleError:
         path: Path = tuple(error.instance_path)
         if error.kind.name == "propertyNames":
             path = (*path, self._bad_name(error.instance))
-        elif error.kind.name == "additionalProperties":
-            path = (*path, error.kind.unexpected[0])
         elif error.kind.name == "oneOf" and (mistyped := self._mistyped(error)):
             path = (*path, mistyped[0])
         return RuleError(self._describe(error), file, lines.at(path), path_text(path))
@@ -116,12 +133,16 @@ class Validator:
         allowed = re.compile(self._schema["$defs"]["name"]["pattern"])
         return next(name for name in rules if not allowed.search(name))
 
-    def _unknown_key(self, error: Any, schema: Any) -> str:
-        unknown = error.kind.unexpected[0]
-        known = sorted(schema["properties"])
-        near = difflib.get_close_matches(unknown, known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-        return f"unknown key {unknown!r}: {hint}"
+
+def _is_unknown_key(error: RuleError) -> bool:
+    return error.problem.startswith(_UNKNOWN)
+
+
+def _unknown_key(unknown: str, schema: Any) -> str:
+    known = sorted(schema["properties"])
+    near = difflib.get_close_matches(unknown, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+    return f"{_UNKNOWN} {unknown!r}: {hint}"
 
 
 def _find_odd(value: Any, path: Path) -> tuple[Path, str] | None:

@@ -16,11 +16,19 @@ Done = Callable[[Any, str | None], None]
 """Told a call's result, or its error as one line; in the loop's thread."""
 
 
+Cancel = Callable[[], None]
+"""Ends a call that is under way; what it says afterwards is not heard any more."""
+
+
 class Action(Protocol):
     """One kind of call."""
 
-    def start(self, call: Call, reaction: Reaction, done: Done) -> None:
-        """Begin; ``done`` is called when it has ended, perhaps at once. Never waits."""
+    def start(self, call: Call, reaction: Reaction, done: Done) -> Cancel | None:
+        """Begin; ``done`` is called when it has ended, perhaps at once. Never waits.
+
+        Returns:
+            What ends it early, or None if nothing can.
+        """
         ...
 
 
@@ -30,19 +38,20 @@ class Actions:
     def __init__(self, actions: Mapping[str, Action]) -> None:
         self._actions = dict(actions)
 
-    def start(self, call: Call, reaction: Reaction, done: Done) -> None:
+    def start(self, call: Call, reaction: Reaction, done: Done) -> Cancel | None:
         """Begin a call of any kind that is known."""
         action = self._actions.get(call.kind)
         if action is None:
             done(None, f"'{call.kind}' reactions do not run here: {self._where(call)}")
-            return
+            return None
         try:
-            action.start(call, reaction, done)
+            return action.start(call, reaction, done)
         except BusError as error:
             done(None, str(error))
         except Exception as error:  # the boundary of an action: one call must not end the engine
             log.exception("%s %s could not be begun", call.kind, call.function)
             done(None, f"{type(error).__name__}: {error}")
+        return None
 
     def _where(self, call: Call) -> str:
         known = ", ".join(sorted(self._actions))

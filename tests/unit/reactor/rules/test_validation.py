@@ -30,10 +30,10 @@ def _rule(do="[{event: x}]", more=""):
         ("r: {on: x}", "r.yaml:1: r: the key 'do' is missing"),
         (_rule(more="  whn: a"), "r.yaml:4: r.whn: unknown key 'whn': did you mean 'when'?"),
         (
-            _rule(more="  throttle: {once_within: 5m}"),
+            _rule(more="  quota: {once_within: 5m}"),
             (
-                "r.yaml:4: r.throttle: unknown key 'throttle': "
-                "there are description, do, enabled, on, priority, when"
+                "r.yaml:4: r.quota: unknown key 'quota': "
+                "there are all_of, any_of, by, count, cron, dedupe, description, do, else, enabled, every, expires, for_each, match, max, mode, none_of, on, priority, throttle, timezone, vars, when, within"
             ),
         ),
         (_rule(more="  when: ''"), "r.yaml:4: r.when: an empty text"),
@@ -53,7 +53,7 @@ def _rule(do="[{event: x}]", more=""):
         ),
         (
             _rule("[{}]"),
-            "r.yaml:3: r.do[0]: an action has exactly one of local, runner, wheel, event",
+            "r.yaml:3: r.do[0]: an action has exactly one of local, runner, wheel, caller, event, http, exec, log, notify",
         ),
         (
             _rule("[{locl: a.b, tgt: x}]"),
@@ -61,7 +61,7 @@ def _rule(do="[{event: x}]", more=""):
         ),
         (
             _rule("[{local: a.b, event: x, tgt: x}]"),
-            "r.yaml:3: r.do[0]: an action has exactly one of local, runner, wheel, event",
+            "r.yaml:3: r.do[0]: an action has exactly one of local, runner, wheel, caller, event, http, exec, log, notify",
         ),
         (_rule("[{local: a.b}]"), "r.yaml:3: r.do[0]: the key 'tgt' is missing"),
         (
@@ -97,7 +97,7 @@ def _rule(do="[{event: x}]", more=""):
             _rule("[{local: a.b, tgt: x, timeout: 0s}]"),
             (
                 "r.yaml:3: r.do[0].timeout: a time is a number of seconds above 0, or such as "
-                '500ms, 30s, 5m, 1h, 1d, not "0s"'
+                '500ms, 30s, 5m, 1h30m, 1d, not "0s"'
             ),
         ),
         ("a: {1: 2}", "r.yaml:1: a[1]: the key 1 is no text: put it in quotes"),
