@@ -95,7 +95,7 @@ class Performer:
         # An action may end at once: what follows is a round of this loop, not a deeper call.
         self._busy.add(firing.key)
         try:
-            while numbers := list(firing.startable()):
+            while numbers := firing.startable():
                 for number in numbers:
                     self._start(firing, number)
             self._wait_if_asked(firing)

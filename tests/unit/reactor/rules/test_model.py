@@ -17,9 +17,3 @@ def test_a_call_is_checked_when_made():
         Call("locl", "test.ping")
     with pytest.raises(ValueError, match="without a name"):
         Call("runner", "")
-
-
-def test_a_call_cannot_be_changed():
-    """A call is the same whoever holds it."""
-    with pytest.raises(AttributeError):
-        Call("runner", "a.b").kind = "wheel"  # type: ignore[misc]
