@@ -47,6 +47,11 @@ def master_reactor(opts: Mapping[str, Any]) -> str:
     return _address(opts, MASTER, "master_reactor.ipc", "tcp_reactor_port")
 
 
+def master_http(opts: Mapping[str, Any]) -> str:
+    """Return the address where the HTTP server says how it does."""
+    return _address(opts, MASTER, "master_http.ipc", "tcp_http_port")
+
+
 def minion_pub(opts: Mapping[str, Any]) -> str:
     """Return the address where the minion's events come out."""
     return _address(opts, MINION, "minion_event_{}_pub.ipc", "tcp_pub_port")

@@ -61,6 +61,7 @@ class Facts:
         rules: where rules come from.
         log_file: where the log is; empty for the terminal.
         is_new: whether the directory was made just now.
+        url: where HTTP is served; empty if it is not.
     """
 
     minion: str
@@ -69,6 +70,7 @@ class Facts:
     rules: tuple[str, ...]
     log_file: str
     is_new: bool
+    url: str = ""
 
 
 def plain(text: str, _style: str) -> str:
@@ -281,11 +283,13 @@ def banner(facts: Facts, rules: Mapping[str, Any], paint: Paint) -> list[str]:
 def next_steps(facts: Facts, paint: Paint) -> list[str]:
     """Return what to try next."""
     edit = facts.rules[0] if facts.rules else f"{facts.directory}/rules"
-    steps = (
+    steps = [
         "reactor fire my/tag '{a: 1}'",
         f"reactor cmd {facts.minion} test.ping",
         "reactor events",
-    )
+    ]
+    if facts.url:
+        steps.append(f'curl -SsNk "{facts.url}/events?token=$(reactor token create)"')
     lines = ["", paint("Next: type in a second terminal, in the same folder", "bold")]
     lines += [f"    {paint(safe(step), 'green')}" for step in steps]
     return [*lines, f"or edit the rules in {safe(edit)}: they are in force as you save them", ""]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Mapping
@@ -33,11 +34,29 @@ class OneLine(logging.Formatter):
         return super().formatMessage(record)
 
 
+class Json(logging.Formatter):
+    """A record a line, as JSON, for programs that collect logs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one JSON object."""
+        line = {
+            "time": f"{time.strftime(DATE_FORMAT, time.gmtime(record.created))}"
+            f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "process": record.process,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
 def setup(opts: Mapping[str, Any], level: str | None = None) -> None:
     """Send this process's log to the option ``log_file``, or to standard error.
 
     Args:
-        opts: the options ``log_file`` and ``log_level``.
+        opts: the options ``log_file``, ``log_level`` and ``log_format``.
         level: one of `LEVELS`, instead of ``log_level``.
 
     Raises:
@@ -48,7 +67,7 @@ def setup(opts: Mapping[str, Any], level: str | None = None) -> None:
         root.removeHandler(handler)
         handler.close()
     handler = _handler(str(opts.get("log_file") or ""))
-    handler.setFormatter(OneLine())
+    handler.setFormatter(Json() if opts.get("log_format") == "json" else OneLine())
     root.addHandler(handler)
     root.setLevel((level or str(opts.get("log_level") or "info")).upper())
 

@@ -47,3 +47,17 @@ def minion_role(opts: Mapping[str, Any]) -> Role:
         Minion(opts).run(stop)
 
     return Role("minion", run, endpoints.minion_pull(opts))
+
+
+def http_role(opts: Mapping[str, Any]) -> Role:
+    """Return the role that serves HTTP. The rest goes on without it.
+
+    What it needs is imported in its own process: nobody else has a use for it.
+    """
+
+    def run(stop: Stop) -> None:
+        from reactor.http import process
+
+        process.run(opts, stop)
+
+    return Role("http", run, endpoints.master_http(opts), keep=False)

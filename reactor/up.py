@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bus.config import Opts, has_master, has_minion, master_config, minion_config, private_dir
 from bus.config.lookup import ENVIRON_NAME, LOCAL_NAME
+from bus.config.options import MASTER, options_of
 from bus.errors import ConfigError
 
 PORTS = range(20_000, 32_000)
@@ -29,6 +30,10 @@ _MASTER = """\
 # Where minions connect. 0.0.0.0 lets other hosts in; they also need the port.
 interface: 127.0.0.1
 ret_port: {port}
+
+# HTTPS: events, webhooks and the page. 0 for none.
+http_interface: 127.0.0.1
+http_port: {http_port}
 
 # Native rules: files, folders or globs. They are read again as soon as they change.
 rules:
@@ -122,7 +127,7 @@ def _write_files(directory: Path, ident: str | None, free_port: Callable[[], int
     if not has_master(directory):
         port = minion_config(directory)["master_port"] if has_minion(directory) else free_port()
         private_dir(directory / "rules")
-        made.append(_write(directory / "master", _MASTER.format(port=port)))
+        made.append(_write(directory / "master", _MASTER.format(port=port, http_port=http_port())))
     if not has_minion(directory):
         port = master_config(directory)["ret_port"]
         made.append(_write(directory / "minion", _MINION.format(id=_checked(ident), port=port)))
@@ -251,6 +256,12 @@ def find_free_port() -> int:
         f"no free port found between {PORTS.start} and {PORTS.stop}: write one as ret_port and "
         "master_port into the files 'master' and 'minion'"
     )
+
+
+def http_port() -> int:
+    """Return the port of HTTP for a new directory: the usual one, or another if that is taken."""
+    usual = int(options_of(MASTER)["http_port"].default)
+    return usual if _is_free(usual, socket.SOCK_STREAM) else find_free_port()
 
 
 def _is_free(port: int, kind: socket.SocketKind) -> bool:

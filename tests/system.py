@@ -34,6 +34,9 @@ class System:
         name, _, value = self.mark.partition("=")
         self.environ = {**os.environ, "PYTHONPATH": str(ROOT), **environ, name: value}
         self.log = folder / "up.log"
+        if "--http-port" not in arguments:
+            # The usual port can serve one test at a time.
+            arguments = [*arguments, "--http-port", "0"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*_reactor("up"), "--config", str(self.config), "--id", "web1", *arguments],

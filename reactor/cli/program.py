@@ -15,11 +15,11 @@ from reactor import __version__
 from reactor.cli.settings import Settings, shared_options
 
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Run it": ("up", "master", "minion", "init"),
+    "Run it": ("up", "master", "minion", "http", "init"),
     "Events": ("fire", "events"),
     "Rules": ("check", "test", "rules", "why", "trace", "replay", "dead", "convert"),
     "Functions and jobs": ("cmd", "call", "run", "jobs"),
-    "Look after it": ("status", "key", "journal", "completion"),
+    "Look after it": ("status", "key", "token", "user", "journal", "completion"),
 }
 """The commands as the help shows them; each is ``command`` in the module of its name."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,16 +26,18 @@ class Part:
     """How one part does.
 
     Attributes:
-        name: ``bus``, ``link``, ``reactor`` or ``minion``.
+        name: ``bus``, ``link``, ``reactor``, ``http`` or ``minion``.
         serves: whether it does what it is for.
         text: what a person is told.
         details: all that it says.
+        is_needed: whether the whole serves only if this does.
     """
 
     name: str
     serves: bool
     text: str
     details: dict[str, Any] = field(default_factory=dict)
+    is_needed: bool = True
 
 
 @click.command(
@@ -51,7 +53,8 @@ class Part:
 def command(ctx: click.Context, wait: float, as_json: bool) -> None:
     """Show whether all parts serve.
 
-    The exit status is 0 only if bus, link, reactor and minion do.
+    The exit status is 0 only if bus, link, reactor and minion do. HTTP is shown, but a master
+    does without it.
 
     A part counts if the configuration directory has its file, 'master' or 'minion'.
     """
@@ -114,7 +117,17 @@ def _master_parts(opts: Opts) -> list[Part]:
         _part("bus", endpoints.master_pull(opts), _of_bus),
         _part("link", endpoints.master_link(opts), _of_link),
         _part("reactor", endpoints.master_reactor(opts), _of_reactor),
+        *_http_part(opts),
     ]
+
+
+def _http_part(opts: Opts) -> list[Part]:
+    from bus import endpoints
+
+    if not opts["http_port"]:
+        return []
+    part = _part("http", endpoints.master_http(opts), _of_http)
+    return [replace(part, is_needed=False)]
 
 
 def _minion_part(opts: Opts) -> Part:
@@ -166,6 +179,10 @@ def _of_reactor(details: Mapping[str, Any]) -> tuple[bool, str]:
     return True, text
 
 
+def _of_http(details: Mapping[str, Any]) -> tuple[bool, str]:
+    return True, f"serves on {details.get('url', '')}; {details.get('streams', 0)} event streams"
+
+
 def _of_minion(details: Mapping[str, Any]) -> tuple[bool, str]:
     link = str(details.get("link", "unknown"))
     text = f"{details.get('id', '')}: {link}"
@@ -178,7 +195,7 @@ def _of_minion(details: Mapping[str, Any]) -> tuple[bool, str]:
 
 
 def _all_serve(parts: list[Part]) -> bool:
-    return all(part.serves for part in parts)
+    return all(part.serves for part in parts if part.is_needed)
 
 
 def _line(part: Part) -> str:

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 @click.option(
     "--file-roots", multiple=True, metavar="PATH", help="One more folder of 'salt://', this run."
 )
+@click.option(
+    "--http-port",
+    type=click.IntRange(0, 65_535),
+    help="Instead of the option http_port, this run; 0 for no HTTP.",
+)
 @click.option("--quiet", is_flag=True, help="Show no events.")
 @click.option("--log-level", type=click.Choice(LEVELS), help="Log to the terminal, from there on.")
 @click.pass_context
@@ -32,10 +37,11 @@ def command(
     ident: str | None,
     rules: tuple[str, ...],
     file_roots: tuple[str, ...],
+    http_port: int | None,
     quiet: bool,
     log_level: str | None,
 ) -> None:
-    """Run master, reactor and a local minion, and show what happens.
+    """Run master, reactor, HTTP and a local minion, and show what happens.
 
     The directory is --config, $REACTOR_CONFIG_DIR or ./.reactor; it is made if it is missing.
     """
@@ -45,6 +51,8 @@ def command(
     directory = up.default_directory(ctx.ensure_object(Settings).config)
     prepared = up.prepare(directory, ident)
     master = up.for_this_run(prepared.master, rules, file_roots)
+    if http_port is not None:
+        master = master.with_(http_port=http_port)
     minion = up.for_this_run(prepared.minion, (), file_roots)
     log_file = "" if log_level else prepared.log_file()
     logsetup.setup({**master, "log_file": log_file}, log_level)
@@ -66,6 +74,9 @@ def _supervise(
     parts = [*roles.master_roles(master), roles.minion_role(minion)]
     if not quiet:
         parts.append(_console(prepared, master, minion, since, log_file))
+    if master["http_port"]:
+        # The last one: its libraries take half a second, and nobody waits for them.
+        parts.append(roles.http_role(master))
     status = Supervisor(parts, say=_say, on_hangup=True).run()
     if status == 0 and not quiet:
         click.echo("stopped")
@@ -80,6 +91,7 @@ def _console(
     log_file: str,
 ) -> Role:
     from reactor import console
+    from reactor.http.address import url_of
     from reactor.supervisor import Role
 
     facts = console.Facts(
@@ -89,6 +101,7 @@ def _console(
         rules=tuple(str(path) for path in master["rules"]),
         log_file=log_file,
         is_new=bool(prepared.made),
+        url=url_of(master),
     )
 
     def run(stop: Stop) -> None:

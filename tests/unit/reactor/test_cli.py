@@ -551,6 +551,7 @@ class TestStatus:
             "bus",
             "link",
             "reactor",
+            "http",
             "minion",
         ]
         assert "is not running" in result.stdout

@@ -1,0 +1,1 @@
+"""HTTP: event streams, webhooks, the API, metrics and the page, in a process of its own."""

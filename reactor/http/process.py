@@ -1,0 +1,156 @@
+"""The HTTP role: uvicorn with the application, and an answer to who asks how it does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import uvicorn
+import zmq
+
+from bus import endpoints, rpc
+from bus.errors import ConfigError
+from bus.stopping import Stop
+from reactor.http import certificate
+from reactor.http.address import url_of
+from reactor.http.app import create_app
+from reactor.http.guard import Scrubbing
+from reactor.http.services import Services
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 2048
+_MOST_CONNECTIONS = 10_000
+_CLOSE_SECONDS = 1
+
+
+def run(opts: Mapping[str, Any], stop: Stop) -> None:
+    """Serve HTTP until ``stop`` is set.
+
+    Raises:
+        ConfigError: an option is wrong, or the port is taken.
+    """
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Scrubbing())
+    cert, key = certificate.prepare(opts)
+    with contextlib.closing(bind(opts)) as listener:
+        asyncio.run(_serve(opts, stop, listener, cert, key))
+
+
+def bind(opts: Mapping[str, Any]) -> socket.socket:
+    """Return a socket that is bound to the option's address and port.
+
+    Raises:
+        ConfigError: the port is taken, or the address is not ours.
+    """
+    host, port = str(opts["http_interface"]), int(opts["http_port"])
+    if not port:
+        raise ConfigError("http_port is 0: set it to a port, such as 8000")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"cannot serve on {host}:{port} ({error.strerror or error}): set http_port to "
+            "another port, or to 0 for no HTTP"
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the role, which has handlers of its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+async def _serve(
+    opts: Mapping[str, Any], stop: Stop, listener: socket.socket, cert: str, key: str
+) -> None:
+    services = Services(opts)
+    config = uvicorn.Config(
+        create_app(services),
+        http="httptools",
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        interface="asgi3",
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=_MOST_CONNECTIONS,
+        timeout_graceful_shutdown=_CLOSE_SECONDS,
+        ssl_certfile=cert or None,
+        ssl_keyfile=key or None,
+    )
+    server = _Server(config)
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        stop.drain()
+        if stop.is_set():
+            services.streams.end_all()
+            server.should_exit = True
+
+    loop.add_reader(stop.fileno(), on_signal)
+    url = url_of(opts)
+    try:
+        with _Answering(opts, services, url):
+            log.info("HTTP serves on %s", url)
+            on_signal()
+            await server.serve(sockets=[listener])
+    finally:
+        loop.remove_reader(stop.fileno())
+        await services.close()
+
+
+class _Answering:
+    """A thread that answers `reactor status`: ZeroMQ and asyncio each poll in their own way."""
+
+    def __init__(self, opts: Mapping[str, Any], services: Services, url: str) -> None:
+        self._services = services
+        self._url = url
+        methods = {"ping": lambda _: True, "status": lambda _: self._status()}
+        self._server = rpc.Server(endpoints.master_http(opts), methods)
+        self._stop = Stop()
+        self._thread = threading.Thread(target=self._run, name="status", daemon=True)
+
+    def _status(self) -> dict[str, Any]:
+        services = self._services
+        return {
+            "url": self._url,
+            "streams": len(services.streams),
+            "dropped": services.streams.dropped,
+            "answers": {str(status): count for status, count in [*services.answers.items()]},
+        }
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._server.socket, zmq.POLLIN)
+        poller.register(self._stop.fileno(), zmq.POLLIN)
+        while not self._stop.is_set():
+            poller.poll()
+            self._server.handle()
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_error: object) -> None:
+        self._stop.set()
+        self._thread.join(1.0)
+        self._server.close()
+        self._stop.close()
