@@ -258,6 +258,20 @@ OPTIONS: tuple[Option, ...] = (
         minimum=1,
         maximum=10_000_000,
     ),
+    Option(
+        "reactor_secrets",
+        "mapping",
+        _NOTHING,
+        _BOTH,
+        "Name to file, for what rules sign and prove with; only its owner may read a file.",
+    ),
+    Option(
+        "reactor_notify",
+        "mapping",
+        _NOTHING,
+        _BOTH,
+        "Name to mail or chat, for the rule action `notify`.",
+    ),
     # Keys, targets and jobs
     Option("auto_accept", "bool", False, _MASTER, "Accept the key of every minion unseen."),
     Option(
