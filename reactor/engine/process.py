@@ -30,7 +30,7 @@ from reactor.engine.actions.exec import ExecAction
 from reactor.engine.actions.functions import FunctionAction
 from reactor.engine.actions.http import HttpAction
 from reactor.engine.actions.local import LocalAction
-from reactor.engine.actions.log import LogAction
+from reactor.engine.actions.logline import LogAction
 from reactor.engine.actions.notify import NotifyAction
 from reactor.engine.backlog import Backlog
 from reactor.engine.engine import Engine
