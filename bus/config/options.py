@@ -268,6 +268,20 @@ OPTIONS: tuple[Option, ...] = (
         maximum=10_000_000,
     ),
     Option(
+        "reactor_secrets",
+        "mapping",
+        _NOTHING,
+        _BOTH,
+        "Name to file, for what rules sign and prove with; only its owner may read a file.",
+    ),
+    Option(
+        "reactor_notify",
+        "mapping",
+        _NOTHING,
+        _BOTH,
+        "Name to mail or chat, for the rule action `notify`.",
+    ),
+    Option(
         "reactor_max_chain",
         "int",
         32,

@@ -8,7 +8,7 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -32,6 +32,7 @@ class Command:
         timeout: seconds after which it and all that it started are killed.
         max_output: bytes to keep of each stream; more only for what is not returned as it is.
         options: further arguments of `subprocess.Popen`, such as ``cwd`` and ``env``.
+        on_start: told the process id, which with a timeout is that of its group too.
     """
 
     argv: Sequence[str]
@@ -40,6 +41,7 @@ class Command:
     timeout: float | None = None
     max_output: int = MAX_OUTPUT_BYTES
     options: Mapping[str, Any] = field(default_factory=dict)
+    on_start: Callable[[int], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,8 @@ def run(command: Command) -> Outcome:
     """
     process = _start(command)
     try:
+        if command.on_start is not None:
+            command.on_start(process.pid)
         return _attend(process, command)
     except BaseException:
         # The job is being ended: what it started must not outlive it.

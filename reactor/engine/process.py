@@ -25,9 +25,14 @@ from bus.publisher import Publisher
 from bus.record import Event
 from bus.stopping import Stop
 from reactor.engine.actions import Actions
+from reactor.engine.actions.background import Background
 from reactor.engine.actions.event import EventAction
+from reactor.engine.actions.exec import ExecAction
 from reactor.engine.actions.functions import FunctionAction
+from reactor.engine.actions.http import HttpAction
 from reactor.engine.actions.local import LocalAction
+from reactor.engine.actions.logline import LogAction
+from reactor.engine.actions.notify import NotifyAction
 from reactor.engine.backlog import Backlog
 from reactor.engine.deadletters import DeadLetters, dead_path
 from reactor.engine.engine import Engine
@@ -36,6 +41,7 @@ from reactor.engine.loops import SelfFeeding
 from reactor.engine.outbox import Outbox
 from reactor.engine.pool import Mailbox, WorkerPool
 from reactor.engine.reload import Reloader
+from reactor.engine.secrets import Secrets
 from reactor.engine.service import Keeper, Service
 from reactor.engine.sources import ConfiguredRules
 from reactor.engine.state import State, prepare, state_path
@@ -98,6 +104,15 @@ class _Role:
             int(opts["reactor_worker_threads"]), int(opts["reactor_worker_hwm"])
         )
         stack.callback(self._pool.close, 0.3)
+        self._background = Background(
+            lambda: WorkerPool(
+                int(opts["reactor_worker_threads"]), int(opts["reactor_worker_hwm"])
+            ),
+            self._mailbox,
+        )
+        stack.callback(self._background.close, 0.3)
+        self._exec = ExecAction(self._background)
+        stack.callback(self._exec.close)
         self._outbox = Outbox(self._publisher, int(opts["max_event_size"]))
         state = State(state_path(opts["state_dir"]))
         stack.callback(state.close)
@@ -195,8 +210,13 @@ class _Role:
             outbox=self._outbox,
             jids=JidMaker(),
         )
+        secrets = Secrets(self._opts["reactor_secrets"], str(self._opts["config_dir"]))
         actions = Actions(
             {
+                "exec": self._exec,
+                "http": HttpAction(self._background, secrets),
+                "log": LogAction(),
+                "notify": NotifyAction(self._background, self._opts["reactor_notify"], secrets),
                 "event": EventAction(self._outbox),
                 "local": LocalAction(self._link),
                 "runner": functions("runner", self._load(loader.runners)),
@@ -217,7 +237,7 @@ class _Role:
             outbox=self._outbox,
             functions=_Deferred(self._load_modules),
             snapshot=self._rules.load(),
-            is_full=lambda: self._pool.is_full,
+            is_full=lambda: self._pool.is_full or self._background.is_full,
             recall=self._recall,
         )
 
@@ -324,7 +344,7 @@ class _Role:
             "seq": self._feed.after,
             "behind": engine.behind,
             "under_way": engine.under_way,
-            "waiting": self._pool.waiting,
+            "waiting": self._pool.waiting + self._background.waiting,
             "lost": self._feed.lost,
             "dead": len(self._engine.dead) if self._engine.dead is not None else 0,
             "counters": {**engine.statistics.total, **self._complaints.counters},

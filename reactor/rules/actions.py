@@ -22,6 +22,8 @@ from reactor.rules.values import (
     spot_of,
 )
 
+_WITHOUT_BODY = ("GET", "HEAD", "DELETE")
+
 Make = Callable[[Values], Call]
 
 DEFAULT_TIMES, DEFAULT_BACKOFF, DEFAULT_MAX, DEFAULT_JITTER = 3, 1.0, 300.0, 0.1
@@ -212,6 +214,9 @@ class ActionBuilder:
         self, kind: str, action: Mapping[str, Any], place: Place
     ) -> tuple[Make, frozenset[str]]:
         at = place.below(kind)
+        silent = {"body", "json"} & action.keys() or action.get("method") in _WITHOUT_BODY
+        if kind == "http" and not silent:
+            action = {**action, "json": "{{ payload }}"}
         what = self._values.value(action[kind], at)
         if kind == "notify" and what.closure is not None:
             raise at.error("whom to notify cannot be a template: name an entry of 'reactor_notify'")

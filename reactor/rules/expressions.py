@@ -140,7 +140,7 @@ class Compiler:
     def _compiled(self, text: str, node: nodes.Expr) -> Expression:
         names = _names(node)
         _check_names(names - set(_GLOBALS))
-        paths = tuple(path for path in dict.fromkeys(_paths(node)) if path[0] in NAMES)
+        paths = tuple(path for path in dict.fromkeys(_paths(node)) if path[0] in _ALL_NAMES)
         plain = (
             isinstance(node, nodes.Const | nodes.TemplateData | nodes.Concat)
             or _path(node) is not None

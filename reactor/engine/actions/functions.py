@@ -74,7 +74,7 @@ class FunctionAction:
             self._mailbox.put(functools.partial(done, None, _one_line(fault, "")))
             return
         error = None if outcome.success else _one_line(outcome.error, outcome.value)
-        self._mailbox.put(lambda: done({"jid": jid}, error))
+        self._mailbox.put(lambda: done({"jid": jid, "return": outcome.value}, error))
 
 
 def _one_line(error: BaseException | None, value: Any) -> str:

@@ -39,7 +39,12 @@ class LocalAction:
             "fun": call.function,
             "arg": cliargs.condense(list(call.args), dict(call.kwargs)),
             "user": self._user,
-            "key": f"{reaction.id}/{call.ident}",
+            "key": f"{reaction.id}/{call.ident}{_again(call)}",
             **{name: call.options[name] for name in ("ret", "timeout") if name in call.options},
         }
         self._link.call("jobs.publish", params, replied)
+
+
+def _again(call: Call) -> str:
+    """Return what tells a further attempt from a first one that is repeated after a crash."""
+    return f"#{call.attempt}" if call.attempt > 1 else ""

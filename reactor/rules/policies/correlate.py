@@ -70,12 +70,13 @@ class Correlate:
             item, key = wanted[0]
             came = "ended the window" if ended else "came, and no window was open"
             return stop(f"none_of: {item.name} {came}{for_key(key)}", key=key)
-        verdict = None
+        passing = last = None
         for key in dict.fromkeys(key for _, key in opening):
             seen = [item.name for item, its_key in opening if its_key == key]
-            verdict = self._note(case, key, seen, table, taken=bool(verdict and verdict.passes))
-        assert verdict is not None
-        return verdict
+            last = self._note(case, key, seen, table, taken=passing is not None)
+            passing = last if last.passes else passing
+        assert last is not None
+        return last if passing is None else passing._replace(due=last.due, key=last.key)
 
     def _note(self, case: Case, key: str, seen: list[str], table: Table, *, taken: bool) -> Verdict:
         due, opened, events = table.get(key) or (0.0, 0.0, {})
@@ -93,7 +94,7 @@ class Correlate:
             # One event can complete the windows of two keys: the second has its turn at once.
             due = case.now if taken else due
             table.put(key, (due, opened, events))
-            why = f"none_of: waits {shown(due - case.now)} for what must not come{for_key(key)}"
+            why = f"{NONE}: waits {shown(due - case.now)} for what must not come{for_key(key)}"
             return stop(why, due, key)
         table.drop(key)
         case.window |= _window(key, opened, events)
@@ -122,7 +123,8 @@ class Correlate:
         if self._missing(events):
             return None
         names = ", ".join(item.name for item in self.items if item.role == NONE)
-        why = f"none_of: {names} did not come within {shown(self.within)}{for_key(key)}"
+        said = f"none_of: {names} did not come" if names else "complete"
+        why = f"{said} within {shown(self.within)}{for_key(key)}"
         return Ripe(max(events.values()), _window(key, opened, events), why)
 
 
