@@ -10,6 +10,7 @@ from __future__ import annotations
 import zmq
 from zmq.utils import z85
 
+from bus.errors import AlreadyRunningError
 from bus.sockets import Socket
 
 ADDRESS = "inproc://zeromq.zap.01"
@@ -37,13 +38,20 @@ class ZapHandler:
 
     Args:
         context: that of the sockets whose peers are to be let in.
+
+    Raises:
+        AlreadyRunningError: the context has one, or has not let go of it yet.
     """
 
     def __init__(self, context: zmq.Context[Socket]) -> None:
         # A ROUTER, not a REP: a question that is no question can be left without an answer.
         self.socket: Socket = context.socket(zmq.ROUTER)
         self.socket.set(zmq.LINGER, 0)
-        self.socket.bind(ADDRESS)
+        try:
+            self.socket.bind(ADDRESS)
+        except zmq.ZMQError as error:
+            self.socket.close(linger=0)  # else the end of the context would wait for it for ever
+            raise AlreadyRunningError(f"this process has a link server already: {error}") from error
 
     def handle(self) -> None:
         """Answer what waits."""

@@ -15,6 +15,7 @@ from zmq.utils import z85
 
 from bus import wire
 from bus.errors import (
+    AlreadyRunningError,
     AnswerTimeoutError,
     ConfigError,
     DataError,
@@ -654,3 +655,13 @@ def test_the_number_of_files_is_bounded(roots, monkeypatch) -> None:
     (roots[0] / "_modules/a.py").write_text("new")
     files.hashes("_modules")
     assert len(files._hashes) <= 3
+
+
+def test_a_second_zap_handler_leaves_nothing_that_the_context_would_wait_for():
+    """It is refused, and the end of the context does not hang."""
+    context = zmq.Context()
+    first = zap.ZapHandler(context)
+    with pytest.raises(AlreadyRunningError, match="link server already"):
+        zap.ZapHandler(context)
+    first.close()
+    context.term()
