@@ -750,7 +750,7 @@ def test_a_restarted_server_gets_each_event_once(master, join, monkeypatch) -> N
     master.stop()
     master.bus.silent = False
     master.bus.revive(master.context)
-    master.start()
+    master.start_again()
     for number in range(300, 400):
         minion.link.send_event("n", {"n": number}, lambda *answer: told.append(answer))
     until(lambda: len(told) == 400 and len(master.bus.named("n")) >= 400, minion)
@@ -789,7 +789,7 @@ def test_the_spool_survives_a_restart_of_the_minion(master, join) -> None:
     again = join("web1", connect=False)
     again.link.send_event("n", {"n": 20})
     master.bus.revive(master.context)
-    master.start()
+    master.start_again()
     until(lambda: len(master.bus.named("n")) == 21, again)
     assert [data["data"]["n"] for data in master.bus.named("n")] == list(range(21))
     until(lambda: again.link._outbox._spool.size == 0, again)
@@ -809,7 +809,7 @@ def test_the_master_is_told_what_the_spool_dropped(master, join) -> None:
     dropped = minion.link.spool["dropped"]
     assert minion.link.spool["events"] == 12 - dropped > 0
     master.bus.revive(master.context)
-    master.start()
+    master.start_again()
     tag = "salt/minion/web1/spool/dropped"
     (event,) = until(lambda: master.bus.named(tag), minion)
     assert event["data"] == {"dropped": dropped, "spool_policy": "drop_oldest"}
@@ -925,7 +925,7 @@ def test_a_master_that_is_not_there_is_said(
     assert text.endswith("), trying again")
     assert "is reached" not in caplog.text
     master.bus.revive(master.context)
-    master.start()
+    master.start_again()
     until(lambda: minion.link.state == "pending", minion)
     assert f"the master at {minion.link.master.name} is reached" in caplog.messages
 
