@@ -246,7 +246,7 @@ def _transaction(database: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     database.execute("BEGIN IMMEDIATE")
     try:
         yield database
-    except BaseException:
+    except BaseException:  # whatever it was: what is half done must not be kept
         database.execute("ROLLBACK")
         raise
     database.execute("COMMIT")

@@ -34,7 +34,7 @@ def write(path: str | Path, content: bytes, mode: int | None = None) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
-    except BaseException:
+    except BaseException:  # a job that is being ended leaves no half-written file either
         with suppress(OSError):
             temporary.unlink()
         raise

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reactor.engine.transactions import transaction
 from reactor.errors import ReactorError
 
 FILE_NAME = "dead.db"
@@ -175,18 +176,8 @@ class DeadLetters:
         self._count -= count
         return int(count)
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Any:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            with contextlib.suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
-            raise ReactorError(
-                f"the dead letters {self._path} cannot be written: {error}"
-            ) from error
+    def _transaction(self) -> contextlib.AbstractContextManager[None]:
+        return transaction(self._db, f"the dead letters {self._path}")
 
     def close(self) -> None:
         """Close the file."""

@@ -17,6 +17,7 @@ from typing import Any
 from bus import wire
 from bus.errors import JournalError
 from bus.journal import JournalReader, journal_path
+from reactor.engine.transactions import transaction
 from reactor.errors import ReactorError
 from reactor.rules.memory import Row
 
@@ -197,18 +198,8 @@ class State:
         if kept:
             self._db.executemany("INSERT OR REPLACE INTO cells VALUES (?, ?, ?, ?, ?)", kept)
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Any:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            with contextlib.suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
-            raise ReactorError(
-                f"the reactor's database {self.path} cannot be written: {error}"
-            ) from error
+    def _transaction(self) -> contextlib.AbstractContextManager[None]:
+        return transaction(self._db, f"the reactor's database {self.path}")
 
     def close(self) -> None:
         """Close the file."""

@@ -130,7 +130,7 @@ class Hub:
             async with self._lock:
                 if self._thread is None:
                     await self._start()
-        except BaseException:
+        except BaseException:  # a cancelled request too is no user of it any more
             self.leave()
             raise
         return self.last
@@ -149,7 +149,7 @@ class Hub:
         thread.start()
         try:
             self.last = await opened
-        except BaseException:
+        except BaseException:  # nor does a cancelled one leave a thread behind
             thread.stop()
             raise
         self.epoch += 1

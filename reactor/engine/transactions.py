@@ -1,0 +1,30 @@
+"""One transaction of one of the reactor's small databases."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+
+from reactor.errors import ReactorError
+
+
+@contextlib.contextmanager
+def transaction(database: sqlite3.Connection, what: str) -> Iterator[None]:
+    """Do all of it, or nothing.
+
+    Args:
+        database: opened without a transaction of its own (``isolation_level=None``).
+        what: what an error calls it, such as ``the dead letters /x/dead.db``.
+
+    Raises:
+        ReactorError: the disk did not take it.
+    """
+    try:
+        database.execute("BEGIN IMMEDIATE")
+        yield
+        database.execute("COMMIT")
+    except sqlite3.Error as error:
+        with contextlib.suppress(sqlite3.Error):
+            database.execute("ROLLBACK")
+        raise ReactorError(f"{what} cannot be written: {error}") from error
