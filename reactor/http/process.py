@@ -20,6 +20,7 @@ from reactor.http import certificate
 from reactor.http.address import url_of
 from reactor.http.app import create_app
 from reactor.http.guard import Scrubbing
+from reactor.http.hooks import hooks_of
 from reactor.http.services import Services
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ def run(opts: Mapping[str, Any], stop: Stop) -> None:
     """
     for handler in logging.getLogger().handlers:
         handler.addFilter(Scrubbing())
+    hooks_of(opts)  # refused at the start, not at the first request
     cert, key = certificate.prepare(opts)
     with contextlib.closing(bind(opts)) as listener:
         asyncio.run(_serve(opts, stop, listener, cert, key))
@@ -83,7 +85,7 @@ async def _serve(
     config = uvicorn.Config(
         create_app(services),
         http="httptools",
-        ws="none",
+        ws="wsproto",
         loop="asyncio",
         lifespan="off",
         interface="asgi3",
@@ -96,6 +98,7 @@ async def _serve(
         timeout_graceful_shutdown=_CLOSE_SECONDS,
         ssl_certfile=cert or None,
         ssl_keyfile=key or None,
+        ws_max_size=1 << 16,
     )
     server = _Server(config)
     loop = asyncio.get_running_loop()

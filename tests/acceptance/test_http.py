@@ -210,7 +210,7 @@ def test_a_form_as_a_webhook(system, url, token):
     status, said = answer(url, "/hook/form", b"a=1&b=x%20y&a=2", token, kind)
     assert status == 200
     event = system.expect("salt/netapi/hook/form", after=said["seq"] - 1)
-    assert event.data["post"] == {"a": "2", "b": "x y"}
+    assert event.data["post"] == {"a": ["1", "2"], "b": "x y"}
 
 
 @pytest.mark.parametrize(
