@@ -134,6 +134,20 @@ class Clients:
         """Wait for nothing that still runs."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    def check(self, low: Low, who: Identity) -> None:
+        """Refuse what is not allowed, before anything of a request runs.
+
+        Which minions a target means is only known, and looked at, when its chunk runs.
+
+        Raises:
+            ForbiddenError: it is not allowed.
+        """
+        kind = low.client.removesuffix("_async")
+        if kind != "local":
+            need(who.may.may_call(kind, low.fun), f"run {kind}.{low.fun}")
+        else:
+            need(who.may.may_run_somewhere(low.fun), f"run {low.fun}")
+
     # -- minions --------------------------------------------------------------------------------
 
     async def local(self, low: Low, who: Identity) -> Any:

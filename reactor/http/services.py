@@ -64,6 +64,15 @@ class Services:
         """Count an answer."""
         self.answers[status] = self.answers.get(status, 0) + 1
 
+    def describe(self) -> dict[str, Any]:
+        """Say how this server does; asked from another thread too."""
+        return {
+            "seconds": round(time.time() - self.started, 3),
+            "streams": len(self.streams),
+            "dropped": self.streams.dropped,
+            "answers": {str(status): count for status, count in sorted([*self.answers.items()])},
+        }
+
     # -- asking the other roles -----------------------------------------------------------------
 
     async def ask(self, part: str, method: str, params: Mapping[str, Any] | None = None) -> Any:

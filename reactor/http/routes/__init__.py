@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reactor.http.routes import (
     events,
+    explain,
     fire,
     health,
     hook,
@@ -27,6 +28,7 @@ ROUTERS = (
     jobs.router,
     minions.router,
     rules.router,
+    explain.router,
     stats.router,
 )
 """In the order in which the API's description lists them."""

@@ -76,4 +76,6 @@ async def read(request: Request) -> Any:
 
 async def _run_all(services: Services, body: Any, who: Identity) -> Json:
     chunks = lowstate.parse(body)
+    for chunk in chunks:
+        services.clients.check(chunk, who)
     return returned(*[await services.clients.run(chunk, who) for chunk in chunks])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -37,13 +36,7 @@ async def statuses(services: Services) -> dict[str, Any]:
         part: None if isinstance(answer, BaseException) else answer
         for part, answer in zip(PARTS, answers, strict=True)
     }
-    own = {
-        "seconds": round(time.time() - services.started, 3),
-        "streams": len(services.streams),
-        "dropped": services.streams.dropped,
-        "answers": {str(status): count for status, count in sorted(services.answers.items())},
-    }
-    return {**found, "http": own}
+    return {**found, "http": services.describe()}
 
 
 @router.get("/metrics", summary="For Prometheus", response_class=Response)
