@@ -56,8 +56,11 @@ def http_role(opts: Mapping[str, Any]) -> Role:
     """
 
     def run(stop: Stop) -> None:
-        from reactor.http import process
+        from reactor.http.answering import Answering
 
-        process.run(opts, stop)
+        with Answering(opts) as answering:
+            from reactor.http import process
+
+            process.run(opts, stop, answering)
 
     return Role("http", run, endpoints.master_http(opts), keep=False)

@@ -386,6 +386,26 @@ OPTIONS: tuple[Option, ...] = (
         minimum=0.1,
         maximum=3_600,
     ),
+    Option(
+        "http_open_metrics", "bool", False, _MASTER, "Serve `/metrics` to those without a token."
+    ),
+    Option("http_hooks", "mapping", _NOTHING, _MASTER, "Webhooks that sign instead of a token."),
+    Option(
+        "http_hook_window",
+        "duration",
+        "5m",
+        _MASTER,
+        "How old a signed webhook may be, and for how long the same one is refused.",
+    ),
+    Option(
+        "http_hook_rate",
+        "int",
+        100,
+        _MASTER,
+        "Webhooks a second that one path takes; 0 for no limit.",
+        minimum=0,
+        maximum=1_000_000,
+    ),
     # Keys, targets and jobs
     Option("auto_accept", "bool", False, _MASTER, "Accept the key of every minion unseen."),
     Option(

@@ -82,7 +82,9 @@ def _await(settings: Settings, deadline: float) -> list[Part]:
             if is_late:
                 raise
         else:
-            if is_late or _all_serve(parts):
+            # HTTP need not serve, but if it is about to, it is waited for.
+            is_settled = not any(part.details.get("starting") for part in parts)
+            if is_late or (_all_serve(parts) and is_settled):
                 return parts
         time.sleep(_POLL)
 
@@ -180,6 +182,8 @@ def _of_reactor(details: Mapping[str, Any]) -> tuple[bool, str]:
 
 
 def _of_http(details: Mapping[str, Any]) -> tuple[bool, str]:
+    if details.get("starting"):
+        return False, f"is starting on {details.get('url', '')}"
     return True, f"serves on {details.get('url', '')}; {details.get('streams', 0)} event streams"
 
 

@@ -71,12 +71,12 @@ def _supervise(
     from reactor import roles
     from reactor.supervisor import Supervisor
 
-    parts = [*roles.master_roles(master), roles.minion_role(minion)]
+    parts = roles.master_roles(master)
+    if master["http_port"]:
+        parts.append(roles.http_role(master))
+    parts.append(roles.minion_role(minion))
     if not quiet:
         parts.append(_console(prepared, master, minion, since, log_file))
-    if master["http_port"]:
-        # The last one: its libraries take half a second, and nobody waits for them.
-        parts.append(roles.http_role(master))
     status = Supervisor(parts, say=_say, on_hangup=True).run()
     if status == 0 and not quiet:
         click.echo("stopped")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,7 +13,7 @@ from starlette.types import ASGIApp
 
 from bus.errors import BusError
 from reactor import __version__
-from reactor.http import jsonout
+from reactor.http.answers import Json, problem
 from reactor.http.errors import HttpError
 from reactor.http.guard import Guard
 from reactor.http.models import PROBLEMS
@@ -22,16 +21,6 @@ from reactor.http.routes import ROUTERS
 from reactor.http.services import Services
 
 log = logging.getLogger(__name__)
-
-
-class Json(Response):
-    """An answer in JSON that any reader takes, whatever an event or a function gave."""
-
-    media_type = "application/json"
-
-    def render(self, content: Any) -> bytes:
-        """Return the content as JSON."""
-        return jsonout.dumps(content).encode()
 
 
 def create_app(services: Services) -> ASGIApp:
@@ -54,11 +43,6 @@ def create_app(services: Services) -> ASGIApp:
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(Exception, _on_failure)
     return Guard(app, int(services.opts["http_max_body"]), services.count)
-
-
-def problem(status: int, text: str, headers: dict[str, str] | None = None) -> Json:
-    """Return an error in Salt's form."""
-    return Json({"status": status, "return": " ".join(text.split())}, status, headers)
 
 
 async def _on_bus_error(_request: Request, error: Exception) -> Response:

@@ -38,6 +38,12 @@ class NoSuchThingError(HttpError):
     status = 404
 
 
+class ReplayError(HttpError):
+    """A signed request that came before, or is too old."""
+
+    status = 409
+
+
 class TooManyError(HttpError):
     """Too many requests, attempts or streams."""
 

@@ -55,6 +55,10 @@ class Permissions:
             for target, _, function in (grant.rpartition(":") for grant in self.run)
         )
 
+    def may_run_somewhere(self, fun: str) -> bool:
+        """Say whether there can be a minion that a function may be run on."""
+        return any(fnmatchcase(fun, grant.rpartition(":")[2]) for grant in self.run)
+
     def may_call(self, kind: str, fun: str) -> bool:
         """Say whether a ``runner`` or ``wheel`` function may be run."""
         return _matches(self.runner if kind == "runner" else self.wheel, fun)

@@ -1,4 +1,4 @@
-"""The HTTP role: uvicorn with the application, and an answer to who asks how it does."""
+"""The HTTP role: uvicorn with the application, on a socket that is bound before."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import asyncio
 import contextlib
 import logging
 import socket
-import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import uvicorn
-import zmq
 
-from bus import endpoints, rpc
 from bus.errors import ConfigError
 from bus.stopping import Stop
 from reactor.http import certificate
 from reactor.http.address import url_of
+from reactor.http.answering import Answering
 from reactor.http.app import create_app
 from reactor.http.guard import Scrubbing
+from reactor.http.hooks import hooks_of
 from reactor.http.services import Services
 
 log = logging.getLogger(__name__)
@@ -29,17 +28,23 @@ _MOST_CONNECTIONS = 10_000
 _CLOSE_SECONDS = 1
 
 
-def run(opts: Mapping[str, Any], stop: Stop) -> None:
+def run(opts: Mapping[str, Any], stop: Stop, answering: Answering) -> None:
     """Serve HTTP until ``stop`` is set.
+
+    Args:
+        opts: the master's options.
+        stop: ends it.
+        answering: is told once it serves.
 
     Raises:
         ConfigError: an option is wrong, or the port is taken.
     """
     for handler in logging.getLogger().handlers:
         handler.addFilter(Scrubbing())
+    hooks_of(opts)  # refused at the start, not at the first request
     cert, key = certificate.prepare(opts)
     with contextlib.closing(bind(opts)) as listener:
-        asyncio.run(_serve(opts, stop, listener, cert, key))
+        asyncio.run(_serve(opts, stop, listener, (cert, key), answering))
 
 
 def bind(opts: Mapping[str, Any]) -> socket.socket:
@@ -77,13 +82,18 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(
-    opts: Mapping[str, Any], stop: Stop, listener: socket.socket, cert: str, key: str
+    opts: Mapping[str, Any],
+    stop: Stop,
+    listener: socket.socket,
+    files: tuple[str, str],
+    answering: Answering,
 ) -> None:
+    cert, key = files
     services = Services(opts)
     config = uvicorn.Config(
         create_app(services),
         http="httptools",
-        ws="none",
+        ws="wsproto",
         loop="asyncio",
         lifespan="off",
         interface="asgi3",
@@ -96,6 +106,7 @@ async def _serve(
         timeout_graceful_shutdown=_CLOSE_SECONDS,
         ssl_certfile=cert or None,
         ssl_keyfile=key or None,
+        ws_max_size=1 << 16,
     )
     server = _Server(config)
     loop = asyncio.get_running_loop()
@@ -107,50 +118,11 @@ async def _serve(
             server.should_exit = True
 
     loop.add_reader(stop.fileno(), on_signal)
-    url = url_of(opts)
+    answering.serves(services.describe)
     try:
-        with _Answering(opts, services, url):
-            log.info("HTTP serves on %s", url)
-            on_signal()
-            await server.serve(sockets=[listener])
+        log.info("HTTP serves on %s", url_of(opts))
+        on_signal()
+        await server.serve(sockets=[listener])
     finally:
         loop.remove_reader(stop.fileno())
         await services.close()
-
-
-class _Answering:
-    """A thread that answers `reactor status`: ZeroMQ and asyncio each poll in their own way."""
-
-    def __init__(self, opts: Mapping[str, Any], services: Services, url: str) -> None:
-        self._services = services
-        self._url = url
-        methods = {"ping": lambda _: True, "status": lambda _: self._status()}
-        self._server = rpc.Server(endpoints.master_http(opts), methods)
-        self._stop = Stop()
-        self._thread = threading.Thread(target=self._run, name="status", daemon=True)
-
-    def _status(self) -> dict[str, Any]:
-        services = self._services
-        return {
-            "url": self._url,
-            "streams": len(services.streams),
-            "dropped": services.streams.dropped,
-            "answers": {str(status): count for status, count in [*services.answers.items()]},
-        }
-
-    def _run(self) -> None:
-        poller = zmq.Poller()
-        poller.register(self._server.socket, zmq.POLLIN)
-        poller.register(self._stop.fileno(), zmq.POLLIN)
-        while not self._stop.is_set():
-            poller.poll()
-            self._server.handle()
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_error: object) -> None:
-        self._stop.set()
-        self._thread.join(1.0)
-        self._server.close()
-        self._stop.close()

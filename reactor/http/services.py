@@ -16,8 +16,12 @@ from bus.errors import BusError
 from bus.native import AsyncConnection
 from reactor.http.access import Access, access_dir
 from reactor.http.auth import Authenticator, Identity
+from reactor.http.errors import HttpError
+from reactor.http.hooks import Replays, hooks_of, window_of
 from reactor.http.hub import Hub
+from reactor.http.lowstate import Clients
 from reactor.http.permissions import need
+from reactor.http.slowdown import Rate
 from reactor.http.streams import Streams
 
 T = TypeVar("T")
@@ -48,6 +52,10 @@ class Services:
             lag=int(opts["http_stream_lag"]),
             heartbeat=float(opts["http_heartbeat"]),
         )
+        self.hooks = hooks_of(opts)
+        self.replays = Replays(window_of(opts), time.time)
+        self.hook_rate = Rate(int(opts["http_hook_rate"]), time.monotonic)
+        self.clients = Clients(opts)
         self.answers: dict[int, int] = {}
         self._bus: AsyncConnection | None = None
         self._connecting = asyncio.Lock()
@@ -55,6 +63,15 @@ class Services:
     def count(self, status: int) -> None:
         """Count an answer."""
         self.answers[status] = self.answers.get(status, 0) + 1
+
+    def describe(self) -> dict[str, Any]:
+        """Say how this server does; asked from another thread too."""
+        return {
+            "seconds": round(time.time() - self.started, 3),
+            "streams": len(self.streams),
+            "dropped": self.streams.dropped,
+            "answers": {str(status): count for status, count in sorted([*self.answers.items()])},
+        }
 
     # -- asking the other roles -----------------------------------------------------------------
 
@@ -74,7 +91,10 @@ class Services:
             BusError: it cannot go onto the bus, or there is none.
         """
         bus = await self._connected()
-        return await bus.fire(tag, data, ASK_SECONDS)
+        try:
+            return await bus.fire(tag, data, ASK_SECONDS)
+        except OverflowError as error:  # a number that no event can carry
+            raise HttpError(str(error)) from error
 
     async def _connected(self) -> AsyncConnection:
         async with self._connecting:
@@ -88,6 +108,7 @@ class Services:
         """Let go of everything."""
         self.streams.end_all()
         self.hub.close()
+        self.clients.close()
         if self._bus:
             with contextlib.suppress(BusError):
                 await self._bus.__aexit__(None, None, None)

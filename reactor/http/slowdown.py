@@ -55,3 +55,30 @@ class Slowdown:
         """Forget the failures of each key."""
         for key in keys:
             self._failures.pop(key, None)
+
+
+class Rate:
+    """Lets so many a second pass for each key, with as many at once.
+
+    Args:
+        per_second: how many; 0 for no limit.
+        clock: seconds that never run backwards.
+    """
+
+    def __init__(self, per_second: int, clock: Callable[[], float]) -> None:
+        self._rate = float(per_second)
+        self._clock = clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, key: str) -> float:
+        """Take one; return 0, or the seconds after which there is one."""
+        if not self._rate:
+            return 0.0
+        now = self._clock()
+        left, at = self._buckets.pop(key, (self._rate, now))
+        left = min(self._rate, left + (now - at) * self._rate)
+        passes = left >= 1
+        self._buckets[key] = (left - 1 if passes else left, now)
+        if len(self._buckets) > MOST:
+            self._buckets.popitem(last=False)
+        return 0.0 if passes else (1 - left) / self._rate

@@ -32,6 +32,11 @@ def sse(row: Row) -> str:
     return f"tag: {row.tag}\ndata: {row.json}\nid: {row.seq}\n\n"
 
 
+def websocket(row: Row) -> str:
+    """Return an event in Salt's form of a message of a WebSocket."""
+    return f"data: {row.json}\n\n"
+
+
 @dataclass(slots=True, eq=False)
 class Stream:
     """One client that gets events.

@@ -2,7 +2,33 @@
 
 from __future__ import annotations
 
-from reactor.http.routes import events, fire, health, login
+from reactor.http.routes import (
+    events,
+    explain,
+    fire,
+    health,
+    hook,
+    jobs,
+    login,
+    minions,
+    rules,
+    run,
+    stats,
+    ws,
+)
 
-ROUTERS = (health.router, events.router, fire.router, login.router)
+ROUTERS = (
+    health.router,
+    login.router,
+    events.router,
+    ws.router,
+    fire.router,
+    hook.router,
+    run.router,
+    jobs.router,
+    minions.router,
+    rules.router,
+    explain.router,
+    stats.router,
+)
 """In the order in which the API's description lists them."""

@@ -1,57 +1,102 @@
-"""``POST /login`` and ``POST /logout``: a password for a token, in Salt's form."""
+"""``/login`` and ``/logout``, in Salt's form."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Request
 
-from reactor.http.auth import COOKIE, HEADER, address_of
+from reactor.http import bodies
+from reactor.http.answers import Json, returned
+from reactor.http.auth import COOKIE, Identity, address_of, is_same_origin
+from reactor.http.errors import ForbiddenError, HttpError
 from reactor.http.models import Returned
-from reactor.http.services import Serves, Who
+from reactor.http.services import Serves, Services, Who
 
-router = APIRouter(tags=["access"])
+router = APIRouter(tags=["login"])
+
+_LOGIN = {
+    "type": "object",
+    "properties": {
+        "username": {"type": "string"},
+        "password": {"type": "string"},
+        "eauth": {"type": "string", "enum": ["auto", "file", "pam"]},
+        "token": {"type": "string", "description": "Instead of user and password."},
+    },
+}
+_BODY = {
+    "requestBody": {
+        "content": {
+            "application/json": {"schema": _LOGIN},
+            "application/x-www-form-urlencoded": {"schema": _LOGIN},
+        }
+    }
+}
 
 
-class Login(BaseModel):
-    """Who logs in."""
-
-    username: str = Field(min_length=1, max_length=100)
-    password: str = Field(max_length=1_000)
-    eauth: str = Field("auto", max_length=20)
-
-
-@router.post("/login", summary="Log in")
-async def login(services: Serves, login: Login, request: Request, response: Response) -> Returned:
-    """Return a token, also as the header ``X-Auth-Token`` and the cookie ``session_id``."""
-    secret, identity = await services.auth.login(
-        login.username, login.password, address_of(request), login.eauth
-    )
-    token = identity.token
-    response.headers[HEADER] = secret
-    response.set_cookie(
+@router.post("/login", response_model=Returned, summary="Log in", openapi_extra=_BODY)
+async def login(request: Request, services: Serves) -> Json:
+    """Check user and password, or a token, and give a token, in the answer and as a cookie."""
+    if not is_same_origin(request):
+        raise ForbiddenError("a page of another site made this request")
+    low = bodies.read(await request.body(), request.headers.get("content-type", ""))
+    low = low[0] if isinstance(low, list) and low else low
+    secret, who = await credentials(services, low, address_of(request))
+    answer = returned(_described(secret, who, low))
+    expires = who.token.expires
+    answer.set_cookie(
         COOKIE,
         secret,
-        max_age=int((token.expires or token.created) - token.created),
+        max_age=None if expires is None else max(0, int(expires - who.token.created)),
         httponly=True,
-        samesite="strict",
         secure=request.url.scheme == "https",
+        samesite="strict",
     )
-    about: dict[str, Any] = {
+    answer.headers["X-Auth-Token"] = secret
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+async def credentials(services: Services, low: Any, address: str) -> tuple[str, Identity]:
+    """Return secret and identity of who names a token, or a user and a password.
+
+    Raises:
+        HttpError: neither is there.
+        UnauthorizedError: they are wrong.
+    """
+    if not isinstance(low, Mapping):
+        raise HttpError("name 'username' and 'password', or 'token'")
+    token, user, password = (low.get(name) for name in ("token", "username", "password"))
+    if isinstance(token, str) and token:
+        return token, services.auth.by_secret(token, address)
+    if not (isinstance(user, str) and isinstance(password, str) and user and password):
+        raise HttpError("name 'username' and 'password', or 'token'")
+    return await services.auth.login(user, password, address, str(low.get("eauth") or "auto"))
+
+
+def _described(secret: str, who: Identity, low: Any) -> dict[str, Any]:
+    return {
         "token": secret,
-        "start": token.created,
-        "expire": token.expires,
-        "user": login.username,
-        "eauth": login.eauth,
-        "perms": identity.may.plain(),
+        "expire": who.token.expires,
+        "start": who.token.created,
+        "user": who.name,
+        "eauth": str(low.get("eauth") or "auto"),
+        "perms": who.may.plain(),
     }
-    return Returned(value=[about])
 
 
-@router.post("/logout", summary="Log out")
-async def logout(services: Serves, who: Who, response: Response) -> Returned:
-    """End the token of this request; its event streams end with it."""
-    services.access.revoke(who.token.id)
-    response.delete_cookie(COOKIE)
-    return Returned(value=["the token has ended"])
+@router.get("/login", response_model=Returned, summary="Who this token is")
+async def whoami(who: Who) -> Json:
+    """Say whose token this is, and what it allows."""
+    return returned({"user": who.name, "expire": who.token.expires, "perms": who.may.plain()})
+
+
+@router.post("/logout", response_model=Returned, summary="Log out")
+async def logout(services: Serves, who: Who) -> Json:
+    """End the token of a login, and take the cookie away."""
+    if who.token.user is not None:
+        services.access.revoke(who.token.id)
+    answer = returned("Your token has been cleared")
+    answer.delete_cookie(COOKIE)
+    return answer
