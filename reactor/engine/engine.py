@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from bus import wire
+from bus.complaints import Complaints
 from bus.errors import BusError, WireError
 from bus.feed import Feed, Numbered
 from bus.journal import JournalReader
@@ -35,7 +36,7 @@ from reactor.engine.state import State, Unfinished
 from reactor.engine.statistics import Statistics
 from reactor.errors import ReactorError
 from reactor.rules.deciding import Announcement, Decider, Found, Outcome, Recall
-from reactor.rules.memory import Memory
+from reactor.rules.memory import MAX_KEYS, Memory
 from reactor.rules.model import Functions, Rule
 from reactor.rules.program import Reply
 from reactor.rules.snapshot import Snapshot
@@ -101,6 +102,7 @@ class Engine:
             actions, clock, on_progress=self._note_progress, on_end=self._report
         )
         self.statistics = Statistics()
+        self._complaints = Complaints(clock)
         self._under_way: dict[tuple[int, str], Firing] = {}
         self._reported: list[tuple[int, str]] = []
         self._progressed: set[tuple[int, str]] = set()
@@ -257,7 +259,8 @@ class Engine:
 
     def _firing_of(self, outcome: Outcome) -> Firing | None:
         """Count what became of an event, and return the firing if there is one."""
-        counters = self.statistics.of(outcome.key.partition(REPEAT)[0])
+        rule_name = outcome.key.partition(REPEAT)[0]
+        counters = self.statistics.of(rule_name)
         counters.matched += 1
         if outcome.fault is not None:
             rule = outcome.rule
@@ -268,18 +271,17 @@ class Engine:
                 outcome.event.tag,
                 exc_info=outcome.fault,
             )
-        if not outcome.acts and not outcome.error:
+        if not outcome.error and not outcome.acts:
             counters.skipped += 1
             counters.last_skip = outcome.reason
             return None
         firing = self._make(outcome)
-        admission = self._performer.admit(
-            firing, outcome.rule, outcome.key.partition(REPEAT)[0], outcome.lane
-        )
-        if admission.how == "refuse":
-            counters.skipped += 1
-            counters.last_skip = admission.why
-            return None
+        if outcome.rule.mode is not None:
+            admission = self._performer.admit(firing, outcome.rule.mode, rule_name, outcome.lane)
+            if admission.how == "refuse":
+                counters.skipped += 1
+                counters.last_skip = admission.why
+                return None
         if not outcome.error:
             counters.last_fired = outcome.event.stamp
         self._under_way[firing.key] = firing
@@ -350,6 +352,8 @@ class Engine:
         moved = due and (seq != self._saved_seq or self._memory.has_changes)
         if not (begun or going or moved or self._reported):
             return
+        if moved:
+            self._say_what_was_evicted()
         self._state.save(
             bus_id=self._feed.bus_id,
             seq=seq,
@@ -367,6 +371,15 @@ class Engine:
         self._reported = []
         self._progressed.clear()
         self._saved_seq, self._saved_at = seq, now
+
+    def _say_what_was_evicted(self) -> None:
+        for (key, policy), count in self._memory.take_evicted().items():
+            self.statistics.total["evicted"] += count
+            text = (
+                f"rule {name_in_key(key)}: {policy.partition('-')[0]} has more than {MAX_KEYS} "
+                "keys: those that were not seen for longest are forgotten"
+            )
+            self._complaints.add("evicted", text, count)
 
     def save_cursor(self) -> None:
         """Write down how far the engine has read and what was reported: before it stops."""

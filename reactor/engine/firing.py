@@ -94,6 +94,8 @@ class Firing:
     errors: dict[int, str] = field(default_factory=dict)
     reported: bool = False
     cancelled: str = ""
+    is_busy: bool = False
+    has_moved: bool = False
     window: Mapping[str, Any] | None = None
     replaces: tuple[tuple[int, str], ...] = ()
     _started: set[int] = field(default_factory=set)
