@@ -347,13 +347,13 @@ class Engine:
 
     def _save(self, begun: list[Firing], *, cursor_too: bool = False) -> None:
         seq, now = self._feed.after, self._clock()
+        if self._memory.evicted:
+            self._say_what_was_evicted()
         going = [self._under_way[key] for key in self._progressed if key in self._under_way]
         due = cursor_too or now - self._saved_at > _CURSOR_EVERY
         moved = due and (seq != self._saved_seq or self._memory.has_changes)
         if not (begun or going or moved or self._reported):
             return
-        if moved:
-            self._say_what_was_evicted()
         self._state.save(
             bus_id=self._feed.bus_id,
             seq=seq,
