@@ -35,7 +35,7 @@ class Table:
             not remembered over a restart.
     """
 
-    __slots__ = ("_cells", "_limit", "_on_write", "_on_evict", "announced")
+    __slots__ = ("_cells", "_limit", "_on_evict", "_on_write", "announced")
 
     def __init__(
         self, limit: int, on_write: Callable[[str], None], on_evict: Callable[[], None]
