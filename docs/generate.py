@@ -42,9 +42,9 @@ One program, `reactor`. <!-- Written by docs/generate.py. -->
 | `salt-key -L`, `-a ID`, `-f ID` | `reactor key list`, `accept ID`, `finger ID` |
 | `salt-key --gen-keys=ID` | `reactor key gen ID` |
 
-The exit status is 0 only for success, and 2 for a wrong use. Errors are one line on standard \
-error. Wherever data is printed there is `--json`. `--config DIR` may stand before or right \
-after a command's name.
+The exit status is 0 only for success, 1 if the thing failed, and 2 for a wrong use. \
+Errors are one line on standard error. Wherever data is printed there is `--json`. \
+`--config DIR` may stand before or right after a command's name.
 """
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +13,7 @@ from bus.config.files import Source, config_files, load
 from bus.config.lookup import find_config_dir
 from bus.config.options import MASTER, MINION, OPTIONS, Option, describe, options_of
 from bus.config.opts import Opts
+from bus.errors import ConfigError
 
 __all__ = [
     "DEFAULT_MASTER_OPTS",
@@ -28,6 +29,7 @@ __all__ = [
     "master_config",
     "minion_config",
     "private_dir",
+    "tolerant_config",
 ]
 
 
@@ -79,6 +81,20 @@ def minion_config(path: Source = None) -> Opts:
         ConfigError: as `master_config`.
     """
     return _load(MINION, path, DEFAULT_MINION_OPTS)
+
+
+def tolerant_config(role: str, path: Source, forgive: Callable[[ConfigError], None]) -> Opts:
+    """Return the options for a client, which a slip elsewhere in the file need not stop.
+
+    Args:
+        role: ``master`` or ``minion``.
+        path: as for `master_config`.
+        forgive: told of each setting that is refused and left out.
+
+    Raises:
+        ConfigError: as `master_config`, of what a client cannot do without.
+    """
+    return load(role, path, environ=os.environ, cwd=os.curdir, uid=os.geteuid(), forgive=forgive)
 
 
 def _load(role: str, path: Source, defaults: Mapping[str, Any]) -> Opts:

@@ -19,7 +19,13 @@ _FILE_SUFFIXES = (".conf", ".yaml", ".yml")
 
 
 def load(
-    role: str, source: Source, *, environ: Mapping[str, str], cwd: str | os.PathLike[str], uid: int
+    role: str,
+    source: Source,
+    *,
+    environ: Mapping[str, str],
+    cwd: str | os.PathLike[str],
+    uid: int,
+    forgive: settings.Forgive | None = None,
 ) -> Opts:
     """Return the options of ``role``.
 
@@ -29,13 +35,14 @@ def load(
         environ: the environment variables.
         cwd: the working directory.
         uid: the caller's user id.
+        forgive: told of errors in settings that a client can do without.
 
     Raises:
         ConfigError: a directory that was named is missing, or a file or option is refused.
     """
     given = source if isinstance(source, Mapping) else None
     if given is None:
-        reading = _Reading(role, _locate(role, source, environ, cwd, uid))
+        reading = _Reading(role, _locate(role, source, environ, cwd, uid), forgive)
         reading.read_files()
     else:
         found = find_config_dir(environ=environ, cwd=cwd, uid=uid)
@@ -72,7 +79,8 @@ def _locate(
 class _Reading:
     """Settings as they are gathered from file after file, and where each one stands."""
 
-    def __init__(self, role: str, conf_file: Path) -> None:
+    def __init__(self, role: str, conf_file: Path, forgive: settings.Forgive | None = None) -> None:
+        self._forgive = forgive
         self._role = role
         self._conf_file = conf_file
         self._conf_dir = conf_file.parent
@@ -115,7 +123,8 @@ class _Reading:
         def place(*keys: Any) -> tuple[str, int]:
             return str(path), lines.at(keys)
 
-        for name, value in settings.check(self._role, raw, str(self._conf_dir), place).items():
+        checked = settings.check(self._role, raw, str(self._conf_dir), place, self._forgive)
+        for name, value in checked.items():
             self._join(name, value)
             self._where[name] = place(name)
 

@@ -272,6 +272,46 @@ OPTIONS: tuple[Option, ...] = (
         _BOTH,
         "Name to mail or chat, for the rule action `notify`.",
     ),
+    Option(
+        "reactor_max_chain",
+        "int",
+        32,
+        _BOTH,
+        "Reactions in one chain, each to an event of the one before, until it is stopped as a "
+        "loop.",
+        minimum=1,
+        maximum=10_000,
+    ),
+    Option(
+        "reactor_max_self_fed",
+        "int",
+        1_000,
+        _BOTH,
+        "Reactions of a rule to events that it fired itself, within ten seconds, until it is "
+        "stopped as a loop; 0 for no limit.",
+        minimum=0,
+        maximum=10_000_000,
+    ),
+    Option(
+        "reactor_trace_keep",
+        "int",
+        20,
+        _BOTH,
+        "Traces of each rule that `reactor trace` shows, of each kind: reactions, failed ones, "
+        "events that the rule turned away; 0 keeps none.",
+        minimum=0,
+        maximum=10_000,
+    ),
+    Option(
+        "reactor_dead_keep",
+        "int",
+        10_000,
+        _BOTH,
+        "Failed reactions that `reactor dead` can retry; of more the oldest go, with a word in "
+        "the log.",
+        minimum=1,
+        maximum=10_000_000,
+    ),
     # Keys, targets and jobs
     Option("auto_accept", "bool", False, _MASTER, "Accept the key of every minion unseen."),
     Option(

@@ -27,8 +27,21 @@ def nowhere(*_path: Any) -> tuple[str, int]:
     return "", 0
 
 
+Forgive = Callable[[ConfigError], None]
+"""Told of a refused setting that is then left out, in place of an error."""
+
+ADDRESSES = frozenset(
+    {"sock_dir", "state_dir", "pki_dir", "ipc_mode", "tcp_pub_port", "tcp_pull_port", "id"}
+)
+"""Options by which a client finds the daemons: these are never left out."""
+
+
 def check(
-    role: str, settings: Mapping[Any, Any], base: str, place: Place = nowhere
+    role: str,
+    settings: Mapping[Any, Any],
+    base: str,
+    place: Place = nowhere,
+    forgive: Forgive | None = None,
 ) -> dict[str, Any]:
     """Return ``settings`` checked; one that is ``None`` says nothing and is left out.
 
@@ -37,6 +50,7 @@ def check(
         settings: option names to values.
         base: the directory that relative paths are relative to.
         place: where each setting stands, for errors.
+        forgive: told of errors in settings that do not say where the daemons are.
 
     Raises:
         ConfigError: an unknown option, or a value that it does not take.
@@ -44,12 +58,22 @@ def check(
     known = options_of(role)
     checked = {}
     for name, value in settings.items():
-        option = known.get(name)
-        if option is None:
-            raise ConfigError(_unknown(role, str(name)), *place(name))
-        if value is not None:
-            checked[option.name] = _read(option, value, base, place)
+        try:
+            option = _known(role, known, name, place)
+            if value is not None:
+                checked[option.name] = _read(option, value, base, place)
+        except ConfigError as error:
+            if forgive is None or name in ADDRESSES:
+                raise
+            forgive(error)
     return checked
+
+
+def _known(role: str, known: Mapping[str, Option], name: Any, place: Place) -> Option:
+    option = known.get(name)
+    if option is None:
+        raise ConfigError(_unknown(role, str(name)), *place(name))
+    return option
 
 
 def _read(option: Option, value: Any, base: str, place: Place) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,8 @@ from reactor.cli import output
 from reactor.cli.settings import Command, Settings, with_json
 
 if TYPE_CHECKING:
-    from reactor.rules.snapshot import Problem, Snapshot
+    from reactor.rules.findings import Finding
+    from reactor.rules.snapshot import Snapshot
 
 _ASK_SECONDS = 1.0
 
@@ -21,31 +23,54 @@ _ASK_SECONDS = 1.0
 @click.command(
     "check",
     cls=Command,
-    example="reactor check\nreactor check rules/ reactors/start.sls",
+    example="reactor check\nreactor check rules/ reactors/start.sls\n"
+    "reactor check --schema > rules.schema.json",
 )
 @click.argument("paths", nargs=-1, type=click.Path(exists=True), metavar="[PATH]...")
+@click.option("--strict", is_flag=True, help="Warnings count as errors.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of native rule files.")
 @with_json
 @click.pass_context
-def command(ctx: click.Context, paths: tuple[str, ...], as_json: bool) -> None:
+def command(
+    ctx: click.Context, paths: tuple[str, ...], strict: bool, schema: bool, as_json: bool
+) -> None:
     """Check rules without running them.
 
-    By default those of the configuration; in PATH, *.sls are Salt's reactor files.
+    By default those of the configuration; in PATH, *.sls are Salt's reactor files. Each line is
+    FILE:LINE:COLUMN: error or warning, and what is wrong.
+
+    The exit status is 0 if there is no error, 1 if there is one, 2 for a wrong use.
     """
-    opts = ctx.ensure_object(Settings).master()
+    if schema:
+        _print_schema()
+        return
+    from reactor.cli.checking import findings
+
+    opts = ctx.ensure_object(Settings).master(strict=True)
     snapshot = load(opts, paths)
     if not paths:
         _say_what_else_runs(opts)
+    found = findings(snapshot, opts, () if paths else opts["reactor"])
+    errors = [one for one in found if strict or one.severity == "error"]
     if as_json:
-        click.echo(output.as_json(_document(snapshot)))
+        click.echo(output.as_json(_document(snapshot, found)))
     else:
-        for problem in snapshot.problems:
-            click.echo(output.safe(str(problem)))
-    count = len(snapshot.problems)
-    if count:
-        click.echo(f"reactor: {_counted(count, 'problem')} in the rules: see above", err=True)
+        for one in found:
+            click.echo(output.safe(str(one)))
+    if errors:
+        click.echo(f"reactor: {_counted(len(errors), 'problem')} in the rules: see above", err=True)
         ctx.exit(1)
     if not as_json:
-        click.echo(f"{_counted(len(snapshot.rules), 'rule')}, no problems")
+        warned = f", {_counted(len(found), 'warning')}" if found else ""
+        click.echo(f"{_counted(len(snapshot.rules), 'rule')}, no problems{warned}")
+
+
+def _print_schema() -> None:
+    import json
+
+    from reactor.rules.validation import load_schema
+
+    click.echo(json.dumps(load_schema(), indent=2))
 
 
 def _say_what_else_runs(opts: Mapping[str, Any]) -> None:
@@ -85,19 +110,10 @@ def load(opts: Mapping[str, Any], paths: Sequence[str]) -> Snapshot:
     return rules.load()
 
 
-def _document(snapshot: Snapshot) -> dict[str, Any]:
+def _document(snapshot: Snapshot, found: Sequence[Finding]) -> dict[str, Any]:
     return {
         "rules": len(snapshot.rules),
-        "problems": [_described(problem) for problem in snapshot.problems],
-    }
-
-
-def _described(problem: Problem) -> dict[str, Any]:
-    return {
-        "file": problem.source.path,
-        "line": problem.source.line,
-        "message": problem.message,
-        "kept": problem.kept,
+        "problems": [dataclasses.asdict(one) for one in found],
     }
 
 

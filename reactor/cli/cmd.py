@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -32,9 +33,27 @@ _TYPES = (
 
 def _with_types(function: Any) -> Any:
     for short, long, kind, text in reversed(_TYPES):
-        option = click.option(short, long, "tgt_type", flag_value=kind, help=text)
+        option = click.option(
+            short,
+            long,
+            f"is_{kind}",
+            is_flag=True,
+            expose_value=False,
+            callback=functools.partial(_choose_type, kind),
+            help=text,
+        )
         function = option(function)
     return function
+
+
+def _choose_type(kind: str, ctx: click.Context, _param: click.Parameter, given: bool) -> None:
+    """Take one type of target, and refuse a second one."""
+    chosen = ctx.params.setdefault("tgt_type", None)
+    if given and chosen:
+        names = ", ".join(short for short, _, name, _ in _TYPES if name in (chosen, kind))
+        raise click.UsageError(f"TGT has one type, not two: {names}", ctx)
+    if given:
+        ctx.params["tgt_type"] = kind
 
 
 @click.command(

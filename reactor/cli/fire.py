@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @with_node
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=click.FloatRange(min=0, min_open=True),
     default=5.0,
     show_default=True,
     help="Seconds to wait until the event is in the journal.",
@@ -58,6 +58,8 @@ def command(
     tag = tag if tag is not None else given.get("tag")
     if tag is None:
         raise click.UsageError("name a TAG, or a --file that has one", ctx)
+    if isinstance(tag, str) and not tag.strip():
+        raise click.UsageError("the tag is empty: name one such as myco/deploy/done", ctx)
     settings = ctx.ensure_object(Settings)
     values = {**given.get("data", {}), **read_data(data)}
     seq = fire(settings.node(node), node, tag, values, timeout)

@@ -16,7 +16,7 @@ def command(ctx: click.Context, log_level: str | None) -> None:
     from bus.config import has_master
     from reactor import daemon, logsetup, roles
 
-    opts = ctx.ensure_object(Settings).master()
+    opts = ctx.ensure_object(Settings).master(strict=True)
     logsetup.setup(opts, log_level)
     if not has_master(opts.conf_dir):
         daemon.say_defaults(

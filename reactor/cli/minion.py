@@ -16,7 +16,7 @@ def command(ctx: click.Context, log_level: str | None) -> None:
     from bus.config import has_minion
     from reactor import daemon, logsetup, roles
 
-    opts = ctx.ensure_object(Settings).minion()
+    opts = ctx.ensure_object(Settings).minion(strict=True)
     logsetup.setup(opts, log_level)
     if not has_minion(opts.conf_dir):
         daemon.say_defaults("minion", opts.conf_dir, f"its master is {opts['master']}")

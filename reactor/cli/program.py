@@ -17,7 +17,7 @@ from reactor.cli.settings import Settings, shared_options
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Run it": ("up", "master", "minion", "init"),
     "Events": ("fire", "events"),
-    "Rules": ("check", "rules"),
+    "Rules": ("check", "test", "rules", "why", "trace", "replay", "dead", "convert"),
     "Functions and jobs": ("cmd", "call", "run", "jobs"),
     "Look after it": ("status", "key", "journal", "completion"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -17,7 +18,12 @@ _HEAD = ("RULE", "STATE", "ON", "FIRED", "FAILED", "SOURCE", "LAST ERROR")
 @with_json
 @click.pass_obj
 def command(settings: Settings, as_json: bool) -> None:
-    """Show the rules of the running reactor."""
+    """Show the rules of the running reactor.
+
+    LAST ERROR is empty again after a reaction that went well. What could not be loaded is told
+    on standard error; the exit status is 0 as long as the reactor answers ('reactor check' has
+    one for what is wrong).
+    """
     from bus import endpoints, rpc
 
     found = rpc.call(endpoints.master_reactor(settings.master()), "rules")
@@ -27,7 +33,8 @@ def command(settings: Settings, as_json: bool) -> None:
     output.show(output.table(_HEAD, [_row(rule) for rule in found["rules"]]), title=True)
     for problem in found["problems"]:
         kept = " (the last good version stays in force)" if problem.get("kept") else ""
-        click.secho(output.safe(f"{problem['source']}: {problem['message']}{kept}"), fg="red")
+        text = output.safe(f"{problem['source']}: {problem['message']}{kept}")
+        click.secho(text, fg="red", err=True)
 
 
 def _row(rule: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -38,5 +45,14 @@ def _row(rule: Mapping[str, Any]) -> tuple[Any, ...]:
         rule["fired"],
         rule["failed"],
         rule["source"],
-        rule.get("last_error") or "",
+        _last_error(rule),
     )
+
+
+def _last_error(rule: Mapping[str, Any]) -> str:
+    """Return the last error and when it was."""
+    if not rule.get("last_error"):
+        return ""
+    at = rule.get("last_error_at")
+    when = datetime.fromtimestamp(at, UTC).astimezone().strftime("%H:%M:%S ") if at else ""
+    return f"{when}{rule['last_error']}"

@@ -29,18 +29,33 @@ class Settings:
     def __init__(self) -> None:
         self.config: str | None = None
         self.debug = False
+        self._warned: set[str] = set()
 
-    def master(self) -> Opts:
-        """Return the master's options."""
-        from bus.config import master_config
+    def master(self, *, strict: bool = False) -> Opts:
+        """Return the master's options.
 
-        return master_config(self.config)
+        Args:
+            strict: whether any wrong setting is an error, as for the daemons; for others it is
+                a warning, unless it says where the daemons are.
+        """
+        return self._read("master", strict=strict)
 
-    def minion(self) -> Opts:
-        """Return the minion's options."""
-        from bus.config import minion_config
+    def minion(self, *, strict: bool = False) -> Opts:
+        """Return the minion's options; see `master`."""
+        return self._read("minion", strict=strict)
 
-        return minion_config(self.config)
+    def _read(self, role: str, *, strict: bool) -> Opts:
+        from bus.config import master_config, minion_config, tolerant_config
+
+        if strict:
+            return (master_config if role == "master" else minion_config)(self.config)
+        return tolerant_config(role, self.config, self._warn)
+
+    def _warn(self, error: Exception) -> None:
+        text = str(error)
+        if text not in self._warned:
+            self._warned.add(text)
+            click.echo(f"reactor: warning: {text}; this setting is left out here", err=True)
 
     def node(self, name: str) -> Opts:
         """Return the options of ``master`` or ``minion``."""

@@ -20,6 +20,8 @@ from bus.journal import JournalReader
 from bus.record import CAUSE, Event
 from reactor.engine.actions import Actions
 from reactor.engine.actions.functions import USER
+from reactor.engine.aftermath import Aftermath
+from reactor.engine.deadletters import DeadLetters
 from reactor.engine.firing import (
     REPEAT,
     Firing,
@@ -30,10 +32,12 @@ from reactor.engine.firing import (
     reaction_id,
     rule_key,
 )
+from reactor.engine.loops import MAX_CHAIN, SelfFeeding
 from reactor.engine.outbox import OnFired, Outbox, nobody
 from reactor.engine.performing import Performer
 from reactor.engine.state import State, Unfinished
 from reactor.engine.statistics import Statistics
+from reactor.engine.traces import Traces
 from reactor.errors import ReactorError
 from reactor.rules.deciding import Announcement, Decider, Found, Outcome, Recall
 from reactor.rules.memory import MAX_KEYS, Memory
@@ -48,9 +52,6 @@ TURN = 500
 
 MAX_UNDER_WAY = 20_000
 """Firings under way before the engine reads no further: the journal holds what waits."""
-
-MAX_HOPS = 32
-"""Reactions in one chain before it counts as a loop; TTL fields of networks are the precedent."""
 
 _CURSOR_EVERY = 0.5
 """Seconds after which a cursor that moved past events without rules is written down."""
@@ -72,6 +73,10 @@ class Engine:
         recall: finds events that rules waited upon.
         clock: seconds, monotonic.
         wall_clock: seconds since 1970.
+        traces: keeps what became of events; by default nothing does.
+        dead: keeps reactions that failed; by default nothing does.
+        max_chain: reactions in one chain before it is stopped.
+        self_feeding: stops rules that feed themselves.
     """
 
     def __init__(
@@ -87,6 +92,10 @@ class Engine:
         recall: Recall = lambda _seq: None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        traces: Traces | None = None,
+        dead: DeadLetters | None = None,
+        max_chain: int = MAX_CHAIN,
+        self_feeding: SelfFeeding | None = None,
     ) -> None:
         self._feed = feed
         self._state = state
@@ -103,11 +112,26 @@ class Engine:
         )
         self.statistics = Statistics()
         self._complaints = Complaints(clock)
+        self._max_chain = max_chain
+        self._aftermath = Aftermath(
+            traces or Traces(0), dead, self_feeding or SelfFeeding(0), wall_clock
+        )
+        self.traces.keep_only({rule_key(rule) for rule in snapshot.rules})
         self._under_way: dict[tuple[int, str], Firing] = {}
         self._reported: list[tuple[int, str]] = []
         self._progressed: set[tuple[int, str]] = set()
         self._saved_seq = feed.after
         self._saved_at = clock()
+
+    @property
+    def traces(self) -> Traces:
+        """What became of events."""
+        return self._aftermath.traces
+
+    @property
+    def dead(self) -> DeadLetters | None:
+        """The reactions that failed."""
+        return self._aftermath.dead
 
     # -- the loop's turn ------------------------------------------------------------------
 
@@ -167,7 +191,9 @@ class Engine:
     def swap(self, snapshot: Snapshot) -> None:
         """Put other rules in force, between events."""
         self._decider.use(snapshot, self._wall_clock())
-        self.statistics.keep_only({rule_key(rule) for rule in snapshot.rules})
+        keys = {rule_key(rule) for rule in snapshot.rules}
+        self.statistics.keep_only(keys)
+        self.traces.keep_only(keys)
 
     def announce(self, tag: str, data: dict[str, Any]) -> None:
         """Fire an event of the engine's own at once."""
@@ -222,8 +248,10 @@ class Engine:
             return []
         if event.data.get("user") == USER or self._is_loop(event):
             return []
+        if CAUSE in event.data:
+            rules = tuple([rule for rule in rules if not self._feeds_itself(rule, event)])
         found = self._decider.decide_for(rules, event, self._wall_clock())
-        return self._begun(found)
+        return self._begun(found, len(raw))
 
     def _pass_time(self) -> list[Firing]:
         """Let what waits for a time begin, once there are no more events to read."""
@@ -233,17 +261,17 @@ class Engine:
         now = self._wall_clock()
         return self._begun(self._decider.advance(now)) if due <= now else []
 
-    def _begun(self, found: Iterable[Found]) -> list[Firing]:
+    def _begun(self, found: Iterable[Found], size: int = 0) -> list[Firing]:
         begun = []
         for outcome in found:
             if isinstance(outcome, Announcement):
                 self._put(outcome.tag, outcome.data)
-            elif firing := self._firing_of(outcome):
+            elif firing := self._firing_of(outcome, size):
                 begun.append(firing)
         return begun
 
     def _is_loop(self, event: Event) -> bool:
-        if hops_of(event) < MAX_HOPS:
+        if hops_of(event) < self._max_chain:
             return False
         cause = event.data.get(CAUSE, {})
         self.statistics.total["loops"] += 1
@@ -254,10 +282,29 @@ class Engine:
             cause.get("rule"),
         )
         if not event.tag.startswith(_OWN):
-            self.announce("reactor/loop", {"tag": event.tag, "seq": event.seq, "cause": cause})
+            why = (
+                f"the chain has {hops_of(event)} reactions, and reactor_max_chain is "
+                f"{self._max_chain}"
+            )
+            self._announce_loop(str(cause.get("rule")), event, why)
         return True
 
-    def _firing_of(self, outcome: Outcome) -> Firing | None:
+    def _feeds_itself(self, rule: Rule, event: Event) -> bool:
+        """Say whether a rule is stopped because it feeds itself; the first time, announce it."""
+        why, is_news = self._aftermath.stops(rule, rule_key(rule), event, self._clock())
+        if why:
+            self.statistics.total["loops"] += 1
+        if is_news:
+            log.error("stopped a loop: rule %s (%s): %s", rule.name, rule.source, why)
+            if not event.tag.startswith(_OWN):
+                self._announce_loop(rule.name, event, why)
+        return bool(why)
+
+    def _announce_loop(self, rule: str, event: Event, why: str) -> None:
+        data = {"rule": rule, "tag": event.tag, "seq": event.seq, "why": why}
+        self.announce("reactor/loop", {**data, "cause": event.data.get(CAUSE, {})})
+
+    def _firing_of(self, outcome: Outcome, size: int = 0) -> Firing | None:
         """Count what became of an event, and return the firing if there is one."""
         rule_name = outcome.key.partition(REPEAT)[0]
         counters = self.statistics.of(rule_name)
@@ -274,6 +321,7 @@ class Engine:
         if not outcome.error and not outcome.acts:
             counters.skipped += 1
             counters.last_skip = outcome.reason
+            self._aftermath.skipped(outcome, outcome.reason, outcome.policy)
             return None
         firing = self._make(outcome)
         if outcome.rule.mode is not None:
@@ -281,10 +329,12 @@ class Engine:
             if admission.how == "refuse":
                 counters.skipped += 1
                 counters.last_skip = admission.why
+                self._aftermath.skipped(outcome, admission.why, "mode")
                 return None
         if not outcome.error:
             counters.last_fired = outcome.event.stamp
         self._under_way[firing.key] = firing
+        self._aftermath.began(firing, outcome.event, size)
         return firing
 
     def _make(self, outcome: Outcome) -> Firing:
@@ -324,7 +374,9 @@ class Engine:
                 _remember(firing, left)
                 return firing
             why = "its rule no longer applies"
-        log.warning("the reaction of %s to event %d is dropped: %s", left.rule, left.seq, why)
+        log.warning("the reaction of %s to event %d is dead: %s", left.rule, left.seq, why)
+        source = str(rule.source) if rule else left.rule.partition("::")[0]
+        self._aftermath.gone(left, source, journal, why)
         name = name_in_key(left.rule)
         self._put(_tag(name, "dead"), {"rule": name, "event": {"seq": left.seq}, "error": why})
         self._reported.append((left.seq, left.rule))
@@ -337,6 +389,7 @@ class Engine:
             if other := self._under_way.get(key):
                 self._performer.cancel(other, "a newer event took its place (mode: restart)")
                 other.reported = True
+                self._aftermath.ended(other, self._clock() - other.begun_at, failed=False)
                 self._fire_report(other, "cancelled")
         self._performer.perform(firing)
 
@@ -352,6 +405,7 @@ class Engine:
         going = [self._under_way[key] for key in self._progressed if key in self._under_way]
         due = cursor_too or now - self._saved_at > _CURSOR_EVERY
         moved = due and (seq != self._saved_seq or self._memory.has_changes)
+        self._aftermath.flush()
         if not (begun or going or moved or self._reported):
             return
         self._state.save(
@@ -381,6 +435,38 @@ class Engine:
             )
             self._complaints.add("evicted", text, count)
 
+    def again(self, rule: Rule, event: Event, left: Unfinished) -> bool:
+        """Have a rule react to an event of before: a retry, or a replay under a key of its own.
+
+        Args:
+            rule: the rule.
+            event: the event.
+            left: the key of the reaction, which gives its id, and how far it is already.
+
+        Returns:
+            Whether the rule acts; its policies are not asked, its conditions are.
+
+        Raises:
+            ReactorError: it is under way already, or the state cannot be written.
+        """
+        if (event.seq, left.rule) in self._under_way:
+            raise ReactorError(f"{reaction_id(event.id, left.rule)} is under way already")
+        firing = self._firing_of(self._decider.plan_again(rule, left.rule, event, left.window))
+        if firing is None:
+            return False
+        if not firing.errors:
+            _remember(firing, left)
+        firing.is_retry = True
+        try:
+            self._save([firing])
+        except ReactorError:
+            self._under_way.pop(firing.key, None)
+            self._performer.withdraw(firing)
+            raise
+        self._begin_performing(firing)
+        self._outbox.flush()
+        return True
+
     def save_cursor(self) -> None:
         """Write down how far the engine has read and what was reported: before it stops."""
         self._save([], cursor_too=True)
@@ -397,13 +483,16 @@ class Engine:
 
     def _report(self, firing: Firing) -> None:
         counters = self.statistics.of(firing.key[1].partition(REPEAT)[0])
+        self._aftermath.ended(firing, self._clock() - firing.begun_at, failed=firing.failed)
         if firing.failed:
             counters.failed += 1
             counters.last_error = firing.error
+            counters.last_error_at = self._wall_clock()
             log.error("rule %s: %s", firing.reaction.rule, firing.error)
             self._fire_report(firing, "failed")
         else:
             counters.fired += 1
+            counters.last_error = ""
             self._fire_report(firing, "done")
 
     def _fire_report(self, firing: Firing, how: str) -> None:

@@ -98,6 +98,10 @@ class Firing:
     has_moved: bool = False
     window: Mapping[str, Any] | None = None
     replaces: tuple[tuple[int, str], ...] = ()
+    seconds: float = 0.0
+    is_large: bool = False
+    is_retry: bool = False
+    event: Event | None = None
     _started: set[int] = field(default_factory=set)
 
     def startable(self) -> Iterator[int]:

@@ -33,15 +33,20 @@ from reactor.engine.actions.local import LocalAction
 from reactor.engine.actions.logline import LogAction
 from reactor.engine.actions.notify import NotifyAction
 from reactor.engine.backlog import Backlog
+from reactor.engine.deadletters import DeadLetters, dead_path
 from reactor.engine.engine import Engine
 from reactor.engine.firing import rule_key
+from reactor.engine.loops import SelfFeeding
 from reactor.engine.outbox import Outbox
 from reactor.engine.pool import Mailbox, WorkerPool
 from reactor.engine.reload import Reloader
 from reactor.engine.secrets import Secrets
+from reactor.engine.service import Keeper, Service
 from reactor.engine.sources import ConfiguredRules
 from reactor.engine.state import State, prepare, state_path
 from reactor.engine.statistics import describe_rules
+from reactor.engine.traces import Traces
+from reactor.engine.tracestore import TraceStore, read_traces, trace_path
 from reactor.rules.model import Functions
 from reactor.rules.snapshot import Problem, Snapshot
 
@@ -106,7 +111,13 @@ class _Role:
         self._feed = _open_feed(opts, state, stop)
         stack.callback(self._feed.close)
         self._rules = ConfiguredRules(opts)
-        self._engine = self._make_engine(state)
+        dead = DeadLetters(dead_path(opts["state_dir"]), int(opts["reactor_dead_keep"]))
+        stack.callback(dead.close)
+        self._engine = self._make_engine(state, dead)
+        self._service = Service(self._engine, dead, journal_path(opts["state_dir"]))
+        traces = TraceStore(trace_path(opts["state_dir"]))
+        stack.callback(traces.close)
+        self._keeper = Keeper(self._engine.traces, traces)
         self._complaints = Complaints()
         self._server = rpc.Server(
             endpoints.master_reactor(opts), self._methods(), complaints=self._complaints
@@ -131,6 +142,7 @@ class _Role:
             self._poll(poller, handlers, 0.02)
             self._outbox.flush()  # the reports of what ends meanwhile
         self._engine.save_cursor()
+        self._keeper.close()
         self._publisher.wait(lambda: not self._publisher.pending, 0.2)
 
     # -- the loop -------------------------------------------------------------------------
@@ -141,6 +153,8 @@ class _Role:
         if not self._engine.turn():
             _pause(self._stop, 0.5)
         self._say_if_behind()
+        if wait:
+            self._keeper.idle()
 
     def _say_if_behind(self) -> None:
         unread = self._engine.behind
@@ -180,7 +194,7 @@ class _Role:
 
     # -- making ---------------------------------------------------------------------------
 
-    def _make_engine(self, state: State) -> Engine:
+    def _make_engine(self, state: State, dead: DeadLetters) -> Engine:
         functions = functools.partial(
             FunctionAction,
             pool=self._pool,
@@ -201,7 +215,14 @@ class _Role:
                 "wheel": functions("wheel", self._load(loader.wheels)),
             }
         )
+        opts = self._opts
+        traces = Traces(int(opts["reactor_trace_keep"]), time.time() - time.monotonic())
+        traces.load(read_traces(opts["state_dir"]))
         return Engine(
+            traces=traces,
+            dead=dead,
+            max_chain=int(opts["reactor_max_chain"]),
+            self_feeding=SelfFeeding(int(opts["reactor_max_self_fed"])),
             feed=self._feed,
             state=state,
             actions=actions,
@@ -283,7 +304,24 @@ class _Role:
                 self._engine.snapshot, self._engine.statistics, rule_key
             ),
             "reload": lambda _: self._reload(),
+            "map.list": lambda _: self._rules.entries,
+            "map.add": self._add_entry,
+            "map.delete": self._delete_entry,
+            **self._service.methods(),
         }
+
+    def _add_entry(self, params: dict[str, Any]) -> dict[str, Any]:
+        glob, files = str(params["event"]), [str(file) for file in params["reactors"]]
+        self._rules.add_entry(glob, files)
+        self._reloader.poke()
+        return {"status": True, "comment": f"{glob}: added until the reactor is started anew"}
+
+    def _delete_entry(self, params: dict[str, Any]) -> dict[str, Any]:
+        glob = str(params["event"])
+        known = self._rules.delete_entry(glob)
+        self._reloader.poke()
+        comment = "deleted until the reactor is started anew" if known else "is not in the map"
+        return {"status": known, "comment": f"{glob}: {comment}"}
 
     def _reload(self) -> bool:
         self._reloader.poke()
@@ -300,6 +338,7 @@ class _Role:
             "under_way": engine.under_way,
             "waiting": self._pool.waiting + self._background.waiting,
             "lost": self._feed.lost,
+            "dead": len(self._engine.dead) if self._engine.dead is not None else 0,
             "counters": {**engine.statistics.total, **self._complaints.counters},
         }
 

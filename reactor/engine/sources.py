@@ -38,6 +38,9 @@ class ConfiguredRules:
         self._extra = {name: _beyond(opts[name], in_files[name]) for name in ("reactor", "rules")}
         self._file_roots = opts["file_roots"]
         self._roots_in_files = in_files["file_roots"]
+        self._gone: frozenset[str] = frozenset()
+        self._told = False
+        self._in_files = in_files
         self._options = self._merge(in_files)
         self._rule_set = self._make(self._options)
 
@@ -47,9 +50,38 @@ class ConfiguredRules:
         if seen != self._seen:
             self._seen = seen
             self._follow()
+        if self._told:
+            self._told = False
+            self._use(self._in_files)
         # Compared with what the files alone gave, so that its version stays if they stay.
         snapshot = self._loaded = self._rule_set.load(self._loaded or previous)
         return snapshot.with_problem(self._problem) if self._problem else snapshot
+
+    # The reloader's thread loads; what is told from another thread is one assignment each.
+
+    @property
+    def entries(self) -> list[dict[str, list[str]]]:
+        """The entries of the configuration's reactor map, as they are in force."""
+        return [
+            {glob: [files] if isinstance(files, str) else list(files)}
+            for entry in self._options["reactor"]
+            for glob, files in entry.items()
+        ]
+
+    def add_entry(self, glob: str, files: list[str]) -> None:
+        """Put an entry into the map, for this run; the next `load` takes it."""
+        self._gone -= {glob}
+        self._extra = {**self._extra, "reactor": [*self._extra["reactor"], {glob: files}]}
+        self._told = True
+
+    def delete_entry(self, glob: str) -> bool:
+        """Take the entries of a glob out of the map, for this run; say whether there were any."""
+        known = any(glob in entry for entry in self.entries)
+        kept = [entry for entry in self._extra["reactor"] if glob not in entry]
+        self._extra = {**self._extra, "reactor": kept}
+        self._gone |= {glob}
+        self._told = True
+        return known
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -64,7 +96,11 @@ class ConfiguredRules:
         fresh = self._read()
         if fresh is None:
             return
-        options = self._merge(fresh)
+        self._in_files = fresh
+        self._use(fresh)
+
+    def _use(self, in_files: Mapping[str, Any]) -> None:
+        options = self._merge(in_files)
         if options != self._options:
             self._options = options
             self._rule_set = self._make(options)
@@ -85,7 +121,11 @@ class ConfiguredRules:
     def _merge(self, in_files: Mapping[str, Any]) -> dict[str, Any]:
         same_roots = in_files["file_roots"] == self._roots_in_files
         return {
-            "reactor": [*in_files["reactor"], *self._extra["reactor"]],
+            "reactor": [
+                entry
+                for entry in (*in_files["reactor"], *self._extra["reactor"])
+                if not self._gone & entry.keys()
+            ],
             "rules": [*in_files["rules"], *self._extra["rules"]],
             "file_roots": self._file_roots if same_roots else in_files["file_roots"],
         }

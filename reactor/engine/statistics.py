@@ -21,7 +21,8 @@ class RuleCounters:
         failed: reactions that ended with one, or could not be planned.
         last_fired: the stamp of the last event that it reacted to.
         last_skip: why the last one that was turned away was.
-        last_error: the last error, as one line.
+        last_error: the last error, as one line; empty again after a reaction that went well.
+        last_error_at: when that was, in seconds since 1970, or 0.
     """
 
     matched: int = 0
@@ -31,6 +32,7 @@ class RuleCounters:
     last_fired: str = ""
     last_skip: str = ""
     last_error: str = ""
+    last_error_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -78,4 +80,5 @@ def _describe_rule(rule: Rule, counters: RuleCounters) -> dict[str, Any]:
         "last_fired": counters.last_fired,
         "last_skip": counters.last_skip,
         "last_error": counters.last_error,
+        "last_error_at": counters.last_error_at,
     }

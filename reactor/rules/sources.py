@@ -20,6 +20,9 @@ MAX_FILE = 1_048_576
 """Bytes of a rule file: more than any person writes, and as large as an event may be."""
 
 _SUFFIXES = (".yaml", ".yml")
+TESTS = (".test.yaml", ".test.yml")
+"""What test suites of rules end with; they lie beside the rules and are none."""
+
 _RACY = 100_000_000
 """Nanoseconds: a file that changed so lately may change again within one tick of its clock, as
 git's "racy" entries do."""
@@ -131,7 +134,7 @@ class Finder:
         self.watched.add(folder)
         for entry in sorted(self._visible(folder), key=lambda entry: entry.name):
             if not _is_folder(entry):
-                if entry.name.endswith(_SUFFIXES):
+                if entry.name.endswith(_SUFFIXES) and not entry.name.endswith(TESTS):
                     yield entry.path
                 continue
             # A link to a folder above would go round for ever.

@@ -31,6 +31,7 @@ from reactor.rules.expressions import (
 )
 from reactor.rules.model import Source
 from reactor.rules.policies import Key
+from reactor.rules.refusals import refusal
 from reactor.rules.validation import Path
 
 _TEMPLATE = re.compile(r"\{\{|\{%|\{#")
@@ -131,9 +132,7 @@ class Condition:
 
     def refusal(self, values: Values) -> str:
         """Say why the condition did not hold."""
-        undefined = self._expression.first_undefined(values)
-        reason = f" ({undefined} is undefined)" if undefined else ""
-        return f"when: {self._text} is false{reason}"
+        return refusal(self._text, self._expression, values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,7 @@ def test_readme(tmp_path: Path) -> None:
         thing.unlink()
         _save(system, file, rule.replace("  on:", "  onn:"), "reactor/rules/error")
         assert f"{file}:" in system.run("check", code=1).stdout
-        assert "did you mean 'on'?" in system.run("rules").stdout
+        assert "did you mean 'on'?" in system.run("rules").stderr
         system.run(*look, code=1)
         wait_until(thing.exists)
 

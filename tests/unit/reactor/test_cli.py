@@ -255,11 +255,16 @@ class TestArguments:
             assert params["timeout"] == 5
             assert params["args"] == ("x=1",)
 
+    def test_a_target_has_one_type(self):
+        """Two contradict each other, and neither is guessed."""
+        result = invoke("cmd", "-E", "-L", "web1", "test.ping")
+        assert (result.exit_code, "-L, -E" in result.stderr) == (2, True)
+
     def test_a_negative_number_may_belong_to_an_option(self):
         """Then the option says what it takes."""
         result = invoke("fire", "t", "--timeout", "-1")
         assert result.exit_code == 2
-        assert "-1.0 is not in the range x>=0" in result.stderr
+        assert "-1.0 is not in the range x>0" in result.stderr
 
     def test_negative_numbers_are_arguments(self):
         """They only look like options."""

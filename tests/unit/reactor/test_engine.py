@@ -14,10 +14,10 @@ from bus import wire
 from bus.frames import Fire
 from bus.journal import Journal, JournalReader
 from bus.record import CAUSE
-from reactor.engine import engine as engine_module
 from reactor.engine.actions import Actions
 from reactor.engine.engine import Engine
 from reactor.engine.firing import rule_key
+from reactor.engine.loops import MAX_CHAIN
 from reactor.engine.state import State
 from reactor.errors import ReactorError, RuleError
 from reactor.rules.model import Call, Plan, Source
@@ -287,7 +287,7 @@ def test_events_of_the_user_reactor_are_not_reacted_to(bench):
 def test_a_chain_of_reactions_that_is_too_long_is_stopped_and_named(bench):
     """A loop ends, and an event says which rule was the last."""
     on = bench(FakeRule("r", _calls("out")))
-    on.feed.put("a", {CAUSE: {"hops": engine_module.MAX_HOPS, "rule": "r"}})
+    on.feed.put("a", {CAUSE: {"hops": MAX_CHAIN, "rule": "r"}})
     on.turns()
     assert on.action.started == []
     assert on.outbox.fired[0][0] == "reactor/loop"

@@ -75,9 +75,19 @@ def test_calls_have_typed_values():
 @pytest.mark.parametrize(
     ("data", "skipped"),
     [
-        ({"fun": "x"}, "when: data.fun == 'y' and data.n > 1 is false"),
+        (
+            {"fun": "x"},
+            "when: data.fun == 'y' and data.n > 1 is false (data.fun is 'x', data.n is 1)",
+        ),
         ({}, "when: data.fun == 'y' and data.n > 1 is false (data.fun is undefined)"),
-        ({"fun": "y"}, "when: data.fun == 'y' and data.n > 1 is false (data.n is undefined)"),
+        (
+            {"fun": "y"},
+            "when: data.fun == 'y' and data.n > 1 is false (data.n is undefined, data.fun is 'y')",
+        ),
+        (
+            {"fun": "y", "n": 1},
+            "when: data.fun == 'y' and data.n > 1 is false (data.fun is 'y', data.n is 1)",
+        ),
     ],
 )
 def test_a_condition_that_fails_says_why(data, skipped):
@@ -92,7 +102,7 @@ def test_all_conditions_must_hold():
     """A list of conditions is an 'and'."""
     text = "r: {on: x, when: [data.a, not data.b], do: [{event: x}]}"
     assert _plan(text, {"a": 1}).calls
-    assert _plan(text, {"a": 1, "b": 1}).skipped == "when: not data.b is false"
+    assert _plan(text, {"a": 1, "b": 1}).skipped == "when: not data.b is false (data.b is 1)"
 
 
 def test_a_condition_that_cannot_be_worked_out():

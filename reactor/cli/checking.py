@@ -1,0 +1,108 @@
+"""What `reactor check` looks at: loaded rules, their texts, and the functions there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bus import loader
+from reactor.errors import RuleError
+from reactor.rules.findings import (
+    Finding,
+    Fires,
+    Functions,
+    cannot_match,
+    column_of,
+    fires_of,
+    loop_findings,
+    native_findings,
+    salt_findings,
+)
+from reactor.rules.loadstate import MapEntry
+from reactor.rules.maps import read_map
+from reactor.rules.model import Source
+from reactor.rules.snapshot import Problem, Snapshot
+from reactor.rules.sources import Finder
+
+
+def findings(
+    snapshot: Snapshot, opts: Mapping[str, Any], reactor_map: Sequence[Any]
+) -> list[Finding]:
+    """Return all that is wrong with rules, in order of files and lines.
+
+    Args:
+        snapshot: the rules.
+        opts: the master's options: where functions and files are.
+        reactor_map: the map of the configuration, if it is part of what is checked.
+    """
+    texts = {path: text.text for path, text in snapshot.state.texts.items()}
+    functions = _functions(opts)
+    found = [_of_problem(problem, texts) for problem in snapshot.problems]
+    fires: list[Fires] = []
+    rules = (*snapshot.rules, *snapshot.disabled)
+    for path, text in texts.items():
+        here = [rule for rule in rules if rule.source.path == path]
+        if any(rule.style == "native" for rule in here):
+            found += native_findings(text, path, functions)
+            fires += fires_of(text, path, [rule for rule in here if rule.enabled])
+        elif here:
+            found += salt_findings(text, path, functions)
+    found += loop_findings(fires)
+    found += _map_findings(snapshot, opts, reactor_map)
+    return sorted(set(found), key=lambda one: (one.file, one.line, one.column, one.message))
+
+
+def _functions(opts: Mapping[str, Any]) -> Functions:
+    """Load what the daemons would load: nothing that is not in their own directories."""
+    return Functions(
+        {
+            "local": loader.execution_modules(opts, grains={}),
+            "runner": loader.runners(opts),
+            "wheel": loader.wheels(opts),
+        }
+    )
+
+
+def _of_problem(problem: Problem, texts: Mapping[str, str]) -> Finding:
+    source = problem.source
+    column = column_of(_text(source.path, texts), source.line, problem.message)
+    return Finding(source.path, source.line, column, "error", problem.message, problem.kept)
+
+
+def _text(path: str, texts: Mapping[str, str]) -> str:
+    if path in texts:
+        return texts[path]
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _map_findings(
+    snapshot: Snapshot, opts: Mapping[str, Any], reactor_map: Sequence[Any]
+) -> Iterator[Finding]:
+    conf_dir, roots = str(opts["config_dir"]), opts["file_roots"]
+    entries, _ = read_map(reactor_map, lambda _path: Source(str(opts["conf_file"])))
+    groups: list[tuple[tuple[MapEntry, ...], str]] = [(entries, conf_dir)]
+    for path, file in snapshot.state.rule_files.items():
+        groups.append((file.entries, str(Path(path).parent)))
+    finder = Finder(conf_dir, roots)
+    for group, folder in groups:
+        for entry in group:
+            yield from _entry_findings(entry, folder, finder)
+
+
+def _entry_findings(entry: MapEntry, folder: str, finder: Finder) -> Iterator[Finding]:
+    why = cannot_match(entry.glob)
+    if why:
+        message = f"reactor: {entry.glob!r} matches no tag: {why}"
+        yield Finding(entry.source.path, entry.source.line, 0, "error", message)
+    for named in entry.files:
+        try:
+            files = finder.reaction_paths(named.text, folder)
+        except RuleError:
+            continue  # it has been said
+        if not files:
+            message = f"reactor: {entry.glob}: {named.text!r} matches no file"
+            yield Finding(named.source.path, named.source.line, 0, "warning", message)

@@ -1,0 +1,200 @@
+"""Why rules did, or did not, react to an event: puts together what is known of it. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bus.record import CAUSE, Event
+from reactor.engine.actions.functions import USER
+from reactor.engine.firing import hops_of, rule_key
+from reactor.errors import RuleError
+from reactor.rules.matching import Index
+from reactor.rules.model import Rule
+from reactor.rules.nearness import nearest
+from reactor.rules.redaction import redact, redact_text
+from reactor.rules.simulating import describe_call
+from reactor.rules.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known beside the event and the rules.
+
+    Attributes:
+        traces: the engine's traces of this event.
+        reports: data of the events ``reactor/reaction/...`` about it.
+        read_upto: the number of the last event that the reactor has read; None if not known.
+        is_running: whether the reactor answers.
+        max_chain: the option ``reactor_max_chain``.
+        unknown: what could not be found out, in sentences.
+    """
+
+    traces: Sequence[Mapping[str, Any]] = ()
+    reports: Sequence[Mapping[str, Any]] = ()
+    read_upto: int | None = None
+    is_running: bool = False
+    max_chain: int = 32
+    unknown: tuple[str, ...] = field(default_factory=tuple)
+
+
+def explain(event: Event, snapshot: Snapshot, known: Known) -> dict[str, Any]:
+    """Return all that is to be said about an event that is in the journal."""
+    stopped = _stopped(event, known)
+    reacted = [_of_rule(rule, event, known, stopped) for rule in snapshot.match(event.tag)]
+    seen = {verdict["key"] for verdict in reacted}
+    gone = [_of_gone(trace) for trace in known.traces if trace.get("key") not in seen]
+    cause = event.data.get(CAUSE)
+    return {
+        "event": {
+            "tag": event.tag,
+            "seq": event.seq,
+            "id": event.id,
+            "stamp": event.stamp,
+            "payload": redact(event.payload),
+        },
+        "cause": redact(cause) if isinstance(cause, dict) else None,
+        "stopped": stopped,
+        "rules": [*reacted, *gone],
+        **others(event.tag, snapshot),
+        "running": known.is_running,
+        "unknown": list(known.unknown),
+    }
+
+
+def would(tag: str, snapshot: Snapshot, unknown: Iterable[str] = ()) -> dict[str, Any]:
+    """Return what is to be said about a tag of which there is no event."""
+    matched = [
+        {**_head(rule), "state": "would match", "why": _if_holds(rule)}
+        for rule in snapshot.match(tag)
+    ]
+    return {
+        "event": None,
+        "tag": tag,
+        "rules": matched,
+        **others(tag, snapshot),
+        "unknown": list(unknown),
+    }
+
+
+def others(tag: str, snapshot: Snapshot) -> dict[str, Any]:
+    """Return the rules that are off, nearly match, or could not be loaded."""
+    off = Index((rule.patterns, rule) for rule in snapshot.disabled).match(tag)
+    matched = {id(rule) for rule in snapshot.match(tag)}
+    rest = [rule for rule in snapshot.rules if id(rule) not in matched]
+    return {
+        "disabled": [{**_head(rule), "state": "disabled", "why": "enabled: false"} for rule in off],
+        "near": [
+            {**_head(near.rule), "pattern": near.pattern, "why": near.why}
+            for near in nearest(tag, rest)
+        ],
+        "problems": [
+            {
+                "file": problem.source.path,
+                "line": problem.source.line,
+                "message": problem.message,
+                "kept": problem.kept,
+            }
+            for problem in snapshot.problems
+        ],
+        "rules_in_force": len(snapshot.rules),
+    }
+
+
+def _if_holds(rule: Rule) -> str:
+    conditions = getattr(rule, "conditions", ())
+    return "if its conditions hold" if conditions else ""
+
+
+def _head(rule: Rule) -> dict[str, Any]:
+    return {
+        "rule": rule.name,
+        "source": str(rule.source),
+        "key": rule_key(rule),
+        "patterns": list(rule.patterns),
+    }
+
+
+def _stopped(event: Event, known: Known) -> str:
+    """Return what keeps all rules from an event, or an empty text."""
+    if known.read_upto is not None and event.seq > known.read_upto:
+        behind = event.seq - known.read_upto
+        if not known.is_running:
+            return "not read yet: the reactor is not running, and reads it when it is started"
+        return f"not read yet: {behind} events before it wait in the journal (reactor status)"
+    if event.data.get("user") == USER:
+        return "its data says 'user: Reactor': no rule reacts to what a reaction's function fires"
+    if hops_of(event) >= known.max_chain:
+        rule = (event.data.get(CAUSE) or {}).get("rule")
+        return (
+            f"loop limit: it stands at the end of a chain of {hops_of(event)} reactions, the last "
+            f"of rule {rule}, and reactor_max_chain is {known.max_chain}"
+        )
+    return ""
+
+
+def _of_rule(rule: Rule, event: Event, known: Known, stopped: str) -> dict[str, Any]:
+    head = _head(rule)
+    if stopped:
+        return {**head, "state": "stopped", "why": stopped}
+    for trace in known.traces:
+        if trace.get("key") == head["key"]:
+            return {**head, **_from_trace(trace)}
+    for report in known.reports:
+        if report.get("rule") == rule.name and _file(report.get("source")) == rule.source.path:
+            return {**head, **_from_report(report)}
+    return {**head, **_guess(rule, event)}
+
+
+def _file(source: Any) -> str:
+    return str(source).rpartition(":")[0] or str(source)
+
+
+def _from_trace(trace: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("state", "why", "policy", "steps", "id", "calls", "error", "seconds", "began")
+    return {name: trace[name] for name in names if name in trace}
+
+
+def _from_report(report: Mapping[str, Any]) -> dict[str, Any]:
+    failed = {"error": redact_text(str(report["error"]))} if "error" in report else {}
+    return {
+        "state": "failed" if failed else "done",
+        "id": report.get("id"),
+        "calls": redact(report.get("calls", [])),
+        "seconds": report.get("seconds"),
+        **failed,
+    }
+
+
+def _of_gone(trace: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a rule did that is not in force any more, or not in this form."""
+    return {
+        "rule": trace.get("rule"),
+        "source": trace.get("source"),
+        "key": trace.get("key"),
+        "patterns": [],
+        **_from_trace(trace),
+        "note": "no rule file of the configuration has this rule now",
+    }
+
+
+def _guess(rule: Rule, event: Event) -> dict[str, Any]:
+    """Say what a rule would make of the event now: nothing is recorded of what it made of it."""
+    state = {"state": "no record"}
+    if rule.style == "salt":
+        return {**state, "why": "nothing is recorded of it", "now": "not known: it calls functions"}
+    try:
+        plan = rule.plan(event, {})
+    except RuleError as error:
+        return {**state, "why": "nothing is recorded of it", "now": f"fails: {error}"}
+    except Exception as error:  # the boundary of a rule: whoever asks gets an answer
+        return {**state, "why": "nothing is recorded of it", "now": f"fails: {error}"}
+    if not plan.acts:
+        return {**state, "why": "nothing is recorded of it", "now": plan.skipped}
+    return {
+        **state,
+        "why": "nothing is recorded of it",
+        "now": "it would act",
+        "would": [describe_call(call) for call in plan.calls],
+    }

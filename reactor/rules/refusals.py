@@ -1,0 +1,59 @@
+"""Why a condition did not hold, with the values that it saw: short, and without secrets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from reactor.errors import path_text
+from reactor.rules.expressions import Expression, Values
+from reactor.rules.redaction import HIDDEN, hide_literals, is_secret, redact
+
+_WIDEST = 80
+_MOST = 4
+"""Values that one refusal names: an expression with more is read by its author anyway."""
+
+
+def refusal(text: str, expression: Expression, values: Values) -> str:
+    """Say why a condition did not hold, such as ``when: data.a == 1 is false (data.a is 2)``.
+
+    Args:
+        text: the condition on one line.
+        expression: the same, compiled.
+        values: what it saw.
+    """
+    secret = any(is_secret(str(part)) for path in expression.paths for part in path)
+    undefined = expression.first_undefined(values)
+    seen = [f"{undefined} is undefined"] if undefined else []
+    for path in expression.paths:
+        if len(path) > 1 or path[0] == "tag":
+            found = _found(path, values)
+            if found is not None:
+                hidden = any(is_secret(str(part)) for part in path)
+                seen.append(f"{path_text(path)} is {HIDDEN if hidden else said(found[0])}")
+    more = [f"and {len(seen) - _MOST} more"] if len(seen) > _MOST else []
+    reason = f" ({', '.join(seen[:_MOST] + more)})" if seen else ""
+    return f"when: {hide_literals(text) if secret else text} is false{reason}"
+
+
+def _found(path: tuple[Any, ...], values: Values) -> tuple[Any] | None:
+    here: Any = values
+    for key in path:
+        try:
+            here = here[key] if isinstance(here, Mapping | list) else getattr(here, str(key))
+        except (LookupError, TypeError, AttributeError):
+            return None
+    return (here,)
+
+
+def said(value: Any) -> str:
+    """Return a value as people read it, on one line, cut to a few words."""
+    if isinstance(value, str) and len(value) <= _WIDEST:
+        shown = redact(value)
+        return repr(shown) if shown.isprintable() else json.dumps(shown)
+    try:
+        text = json.dumps(redact(value), ensure_ascii=False, default=str)
+    except (TypeError, ValueError):
+        text = type(value).__name__
+    return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"

@@ -1,0 +1,123 @@
+"""Why a rule did not fire, what is dead and what is replayed: with real processes."""
+
+import json
+
+import pytest
+
+from tests.system import running, wait_until
+
+RULES = """
+hello:
+  on: my/hello
+  when: data.n > 3
+  do: [{event: my/answered, data: {n: "{{ data.n }}"}}]
+fragile:
+  on: my/fragile
+  do:
+    - event: my/first
+    - runner: test.nothing
+selfish:
+  on: self/loop
+  do: [{event: self/loop}]
+"""
+
+MENDED = RULES.replace("test.nothing", "test.ping")
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("why")
+    (folder / "r.yaml").write_text(RULES)
+    with running(folder, "--rules", str(folder / "r.yaml")) as found:
+        found.rules = folder / "r.yaml"
+        yield found
+
+
+def _json(system, *arguments, code=0):
+    return json.loads(system.run(*arguments, "--json", code=code).stdout)
+
+
+def test_why_names_the_condition_and_its_values(system):
+    """The value that made it false stands in one short line."""
+    seq = system.fire("my/hello", {"n": 1, "password": "hunter2"})
+    last = system.fire("my/other", {})
+    wait_until(lambda: _json(system, "why", str(last))["stopped"] == "")
+    told = system.run("why", "my/hello").stdout
+    assert f"event {seq}" in told
+    assert "hello: skipped: when: data.n > 3 is false (data.n is 1)" in told
+    assert "hunter2" not in told + system.run("trace", "hello", "--json").stdout
+    assert "no rule matches this tag" in system.run("why", "my/other").stdout
+    assert "no event no/such" in system.run("why", "no/such").stdout
+    assert system.run("why", "999999", code=1).stderr.count("\n") == 1
+
+
+def test_a_dead_reaction_is_retried_under_its_id(system):
+    """Once the rule is mended it goes well, and what was done is not done again."""
+    seq = system.fire("my/fragile", {})
+    system.expect("reactor/reaction/fragile/failed", seq)
+    wait_until(lambda: bool(_json(system, "dead", "list")["letters"]))
+    [letter] = _json(system, "dead", "list")["letters"]
+    assert (letter["rule"], letter["event"]["seq"], letter["done"]) == ("fragile", seq, [0])
+    assert letter["id"] in system.run("why", str(seq)).stdout
+    before = system.events()[-1].seq
+    system.rules.write_text(MENDED)
+    system.expect("reactor/rules/reloaded", before)
+    system.run("dead", "retry", letter["id"])
+    report = system.expect("reactor/reaction/fragile/done", before)
+    assert report.payload["id"] == letter["id"]
+    wait_until(lambda: not _json(system, "dead", "list")["letters"])
+    assert [event.tag for event in system.events()].count("my/first") == 1
+    assert system.run("dead", "retry", letter["id"], code=1).stderr
+    assert system.run("dead", "drop", code=2).stderr
+    assert _json(system, "dead", "drop", "--all", "--yes") == {"dropped": 0}
+
+
+def test_replay_has_ids_of_its_own(system):
+    """A dry run does nothing; a real one reacts once more to what was finished."""
+    seq = system.fire("my/hello", {"n": 7})
+    first = system.expect("reactor/reaction/hello/done", seq)
+    dry = system.run("replay", "--since", str(seq), "--rule", "hello", "--dry-run").stdout
+    assert "1 reactions would run" in dry
+    before = system.events()[-1].seq
+    told = system.run("replay", "--since", str(seq), "--until", str(seq), "--rule", "hello")
+    assert "1 reactions begun" in told.stdout
+    again = system.expect("reactor/reaction/hello/done", before)
+    assert again.payload["id"] != first.payload["id"]
+    assert again.payload["event"]["seq"] == seq
+    assert system.run("replay", "--since", "1", "--rule", "no", code=1).stderr
+
+
+def test_a_loop_is_announced_and_explained(system):
+    """A chain ends at its limit; the event at its end says so."""
+    seq = system.fire("self/loop", {})
+    loop = system.expect("reactor/loop", seq)
+    assert loop.payload["rule"] == "selfish"
+    assert "loop limit" in system.run("why", str(loop.payload["seq"])).stdout
+
+
+def test_traces_and_why_while_it_is_down(tmp_path):
+    """From the journal, the rule files and what was written at the end."""
+    (tmp_path / "r.yaml").write_text(RULES)
+    with running(tmp_path, "--rules", str(tmp_path / "r.yaml")) as system:
+        seq = system.fire("my/hello", {"n": 9})
+        system.expect("reactor/reaction/hello/done", seq)
+    told = system.run("why", str(seq)).stdout
+    assert "hello: ok" in told
+    assert "the reactor is not running" in told
+    assert "my/answered" in system.run("trace", "hello").stdout
+
+
+def test_the_map_of_the_running_reactor(system, tmp_path):
+    """An entry is in force at once, is listed, and can be taken out again."""
+    file = tmp_path / "x.sls"
+    file.write_text("a:\n  runner.test.arg:\n    - args:\n      - n: {{ data['n'] }}\n")
+    before = system.events()[-1].seq if system.events() else 0
+    assert "added" in system.run("run", "reactor.add", "map/x", str(file)).stdout
+    system.expect("reactor/rules/reloaded", before)
+    assert str(file) in system.run("run", "reactor.list").stdout
+    seq = system.fire("map/x", {"n": 1})
+    system.expect("reactor/reaction/x/done", seq)
+    before = system.events()[-1].seq
+    assert "deleted" in system.run("run", "reactor.delete", "map/x").stdout
+    system.expect("reactor/rules/reloaded", before)
+    assert str(file) not in system.run("run", "reactor.list").stdout

@@ -1,0 +1,261 @@
+"""`reactor test`, `check` and `convert`: suites, simulated time, findings and native forms."""
+
+import json
+import os
+import random
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from bus.config import master_config
+from reactor.cli import program
+from reactor.cli.checking import findings
+from reactor.errors import ReactorError
+from reactor.rules.converting import convert
+from reactor.rules.loading import RuleSet
+from reactor.suites import run_file
+from reactor.testing import RuleTest
+
+RULES = """
+restart:
+  on: svc/down
+  when: data.n > 1
+  throttle: {once_within: 10m, by: data.id}
+  do:
+    - local: service.restart
+      tgt: "{{ data.id }}"
+      args: [nginx]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("REACTOR_CONFIG_DIR", str(tmp_path / "conf"))
+    (tmp_path / "conf").mkdir(mode=0o700)
+    (tmp_path / "r.yaml").write_text(RULES)
+    return tmp_path
+
+
+def run(*args):
+    return CliRunner().invoke(program.program, [str(arg) for arg in args])
+
+
+def test_rules_in_pytest(folder):
+    """Calls as a rule writes them, reasons, and a clock that only the test moves."""
+    rules = RuleTest(folder / "r.yaml")
+    restart = {"local": "service.restart", "tgt": "a", "args": ["nginx"]}
+    assert rules.fire("svc/down", {"id": "a", "n": 2}) == [restart]
+    assert rules.fire("svc/down", {"id": "a", "n": 2}, at="5m") == []
+    assert "throttle" in rules.reasons["restart"]
+    assert rules.fire("svc/down", {"id": "a", "n": 2}, at="11m") == [restart]
+    assert rules.fire("svc/down", {"id": "a", "n": 0}, at="30m") == []
+    assert "data.n is 0" in rules.reasons["restart"]
+    assert rules.fire("svc/down", {"n": 2}) == []
+    assert rules.errors.keys() == {"restart"}
+    assert rules.wait("1h") == []
+    (folder / "r.yaml").write_text("x: 1")
+    with pytest.raises(ReactorError):
+        RuleTest(folder / "r.yaml")
+
+
+SUITE = """
+tests:
+  good:
+    events: [{tag: svc/down, data: {id: a, n: 2}}]
+    expect: [{local: service.restart, tgt: a}]
+    excludes: [{local: cmd.run}]
+  wrong:
+    events: [{tag: svc/down, data: {id: a, n: 2}}]
+    expect: [{local: service.restart, tgt: b}]
+  none:
+    events: [{tag: svc/down, data: {id: a, n: 0}}]
+    expect: []
+    skipped: {restart: data.n is 0}
+  nothing said:
+    events: [{tag: svc/down}]
+  misspelt:
+    events: [{tag: svc/down}]
+    expct: []
+"""
+
+
+def test_a_suite_says_what_differs(folder):
+    """Each test by its line; a slip of the pen is a failure, not a pass."""
+    (folder / "r.test.yaml").write_text(SUITE)
+    results = {result["name"]: result for result in run_file(folder / "r.test.yaml")}
+    assert [name for name, result in results.items() if not result["failures"]] == ["good", "none"]
+    assert "tgt is 'a', not 'b'" in results["wrong"]["failures"][0]
+    assert "expects nothing" in results["nothing said"]["failures"][0]
+    assert "did you mean 'expect'?" in results["misspelt"]["failures"][0]
+    assert results["wrong"]["source"].endswith("r.test.yaml:7")
+    ended = run("test", folder)
+    assert (ended.exit_code, "2 passed, 3 failed" in ended.output) == (1, True)
+    # A suite lies beside the rules and is none of them.
+    assert len(RuleSet(rules=[str(folder)]).load().rules) == 1
+
+
+def test_events_of_a_file(folder):
+    """What would run, why the others would not, and the exit status."""
+    (folder / "e.jsonl").write_text(
+        json.dumps({"tag": "svc/down", "data": {"id": "a", "n": 2}})
+        + "\n"
+        + json.dumps({"tag": "svc/don", "data": {}})
+    )
+    ended = run("test", folder / "r.yaml", "--events", folder / "e.jsonl")
+    assert ended.exit_code == 0, ended.output
+    assert 'local service.restart("nginx") on a' in ended.output
+    assert "nearly restart: on svc/down" in ended.output
+    found = json.loads(
+        run("test", folder / "r.yaml", "--events", folder / "e.jsonl", "--json").output
+    )
+    assert found["events"][0]["rules"][0]["calls"][0]["target"] == "a"
+    (folder / "bad.json").write_text("[1]")
+    assert run("test", folder / "r.yaml", "--events", folder / "bad.json").exit_code == 2
+    assert run("test", folder / "r.yaml").exit_code == 1
+
+
+BAD = """
+b:
+  on: [q/1, " z"]
+  do:
+    - runner: test.slep
+    - runner: test.sleep
+      args: [1, 2, 3]
+    - local: nowhere.thing
+      tgt: x
+    - event: w/{{ data.x }}
+c:
+  on: w/*
+  do: [{event: q/1}]
+"""
+
+
+def test_check_finds_what_would_only_show_when_it_runs(folder):
+    """Each with its place; a warning alone is no failure, unless it is asked for."""
+    (folder / "bad.yaml").write_text(BAD)
+    found = json.loads(run("check", folder / "bad.yaml", "--json").stdout)["problems"]
+    texts = [f"{one['line']}:{one['column']} {one['severity']} {one['message']}" for one in found]
+    assert any("3:14 error" in text and "matches no tag" in text for text in texts), texts
+    assert any("5:15 error" in text and "test.sleep" in text for text in texts), texts
+    assert any("6:15 error" in text and "positional" in text for text in texts), texts
+    assert any("8:14 warning" in text for text in texts), texts
+    assert any("a loop: b → c → b" in text for text in texts), texts
+    (folder / "warn.yaml").write_text("a:\n  on: x\n  do: [{local: no.such, tgt: y}]\n")
+    assert run("check", folder / "warn.yaml").exit_code == 0
+    assert run("check", folder / "warn.yaml", "--strict").exit_code == 1
+    assert json.loads(run("check", "--schema").output)["type"] == "object"
+
+
+def test_check_of_reactor_files(folder):
+    """Functions that are not there, and the old form, are named with their lines."""
+    (folder / "old.sls").write_text("a:\n  cmd.test.pingg:\n    - tgt: x\n    - arg: [1]\n")
+    ended = run("check", folder / "old.sls")
+    assert ended.exit_code == 1
+    assert "old.sls:2:3: error: no function 'test.pingg'" in ended.output
+    assert "reactor convert" in ended.output
+
+
+SLS = """\
+{# a comment #}
+{% set id = data['id'] %}
+{% if data['ok'] or data.get('x') == 2 %}
+ping:
+  local.test.ping:
+    - tgt: {{ id }}
+{% else %}
+say:
+  runner.test.arg:
+    - args:
+      - who: {{ data['id'] }}
+      - "a-{{ data['n'] }}-b"
+{% endif %}
+{% for x in [1] %}
+z: {local.test.ping: [{tgt: a}]}
+{% endfor %}
+"""
+
+
+def test_the_native_form_does_the_same(folder):
+    """The same events lead to the same calls; what cannot be said is named with its line."""
+    text, troubles = convert(SLS, "s.sls", ["a/b"], "start")
+    assert [(trouble.line, "for" in trouble.problem) for trouble in troubles] == [(14, True)]
+    (folder / "s.sls").write_text(SLS.partition("{% for")[0])
+    (folder / "n.yaml").write_text(text)
+    for data in ({"id": "m", "ok": True, "n": 1}, {"id": "m", "ok": False, "n": 1}):
+        salt = RuleTest(folder / "s.sls", on="a/b").fire("a/b", data)
+        assert salt == RuleTest(folder / "n.yaml").fire("a/b", data) != []
+    ended = run("convert", folder / "s.sls", "--on", "a/b")
+    printed = list(yaml.safe_load(ended.stdout).values())
+    assert (ended.exit_code, printed) == (0, list(yaml.safe_load(text).values()))
+    assert run("convert", folder / "s.sls").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a:\n  local.test.ping: [{tgt: {{ salt['x.y']() }}}]\n", "calls a function"),
+        ("a:\n  caller.test.ping: []\n", "caller"),
+        ("a:\n  local.test.ping: [{tgt: x, ret: redis}]\n", "'ret' has no native form"),
+        ("{% include 'x' %}\n", "include"),
+        ("a: [\n", "must stand in one branch"),
+        ("a:\n  local.test.ping: []\n", "'tgt' is missing"),
+    ],
+)
+def test_what_cannot_be_converted_is_said(text, problem):
+    """Nothing is guessed."""
+    _, troubles = convert(text, "s.sls", ["a"], "s")
+    assert any(problem in trouble.problem for trouble in troubles), troubles
+
+
+def test_mutated_files_end_nothing_and_keep_the_last_good_version(folder):
+    """Whatever stands in a file, a load returns, and what was good stays in force."""
+    count = 10_000 if os.environ.get("REACTOR_SOAK") else 150
+    random_ = random.Random(5)
+    opts = master_config(folder / "conf")
+    texts = (RULES, BAD, SLS)
+    for number in range(count):
+        text = _mutated(random_, random_.choice(texts))
+        rules = RuleSet(rules=[str(folder / "r.yaml")])
+        (folder / "r.yaml").write_text(RULES)
+        good = rules.load()
+        (folder / "r.yaml").write_bytes(text)
+        after = rules.load(good)
+        if after.problems and any(problem.kept for problem in after.problems):
+            assert [rule.name for rule in after.rules] == ["restart"]
+        if number % 5 == 0:
+            findings(after, opts, ())
+            convert(text.decode(errors="replace"), "s.sls", ["a"], "s")
+
+
+def _mutated(random_, text):
+    data = bytearray(text.encode())
+    for _ in range(random_.randint(1, 8)):
+        at = random_.randrange(len(data))
+        kind = random_.randrange(4)
+        if kind == 0:
+            data[at] = random_.randrange(256)
+        elif kind == 1:
+            del data[at : at + random_.randint(1, 10)]
+        elif kind == 2:
+            data[at:at] = random_.choice(
+                (b"{{", b"}}", b"{%", b": ", b"- ", b"[", b"\t", b"&a", b"*a")
+            )
+        else:
+            data[at:at] = data[at : at + 20]
+        data = data or bytearray(b"x")
+    return bytes(data)
+
+
+def test_a_slip_in_the_masters_file_is_a_warning_to_clients(folder):
+    """What says where the daemons are is an error even so; the daemons refuse any slip."""
+    conf = folder / "conf" / "master"
+    conf.write_text("auto_acept: true\n")
+    ended = run("journal", "stats")
+    assert "warning" in ended.stderr
+    assert "did you mean auto_accept?" in ended.stderr
+    assert "has the master run here?" in ended.stderr
+    assert "warning" not in run("check").stderr
+    assert run("check").exit_code == 1
+    conf.write_text("sock_dir: 3\n")
+    assert "warning" not in run("journal", "stats").stderr
