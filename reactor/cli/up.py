@@ -63,7 +63,7 @@ def _supervise(
     from reactor import roles
     from reactor.supervisor import Supervisor
 
-    parts = [*roles.master_roles(master), roles.minion_role(minion)]
+    parts = [*roles.master_roles(master), *roles.minion_roles(minion)]
     if not quiet:
         parts.append(_console(prepared, master, minion, since, log_file))
     status = Supervisor(parts, say=_say, on_hangup=True).run()

@@ -13,6 +13,9 @@ from typing import Any
 MAX_KEYS = 10_000
 """Keys of one policy of one rule: a fleet of ten thousand machines. Beyond, the oldest goes."""
 
+HOLDS_EVENTS = ("correlate", "gather")
+"""What the marks of policies begin with whose cells hold the numbers of events."""
+
 Row = tuple[str, str, str, Any]
 """A rule's key, a policy's mark, a key and the cell: None where the cell is gone."""
 
