@@ -318,7 +318,7 @@ class Engine:
                 outcome.event.tag,
                 exc_info=outcome.fault,
             )
-        if not outcome.error and not outcome.acts:
+        if not (outcome.error or outcome.plan.calls or outcome.plan.program):
             counters.skipped += 1
             counters.last_skip = outcome.reason
             self._aftermath.skipped(outcome, outcome.reason, outcome.policy)

@@ -90,7 +90,7 @@ class Performer:
             return
         # An action may end at once: what follows is a round of this loop, not a deeper call.
         firing.is_busy = firing.has_moved = True
-        while firing.has_moved:
+        while firing.has_moved and not firing.ended:
             firing.has_moved = False
             for number in firing.startable():
                 self._start(firing, number)

@@ -226,11 +226,11 @@ class Decider:
         lane = ""
         try:
             plan = rule.plan(event, self._functions, self.window(window))
-            if rule.mode is not None and plan.acts:
+            if rule.mode is not None:
                 lane = rule.mode.by({**rule.values(event), "window": window or {}})
         except Exception as error:  # the boundary of a rule: no event may end its reader
             return _failed(rule, key, event, error, steps)
-        policy = "" if plan.acts else "when"
+        policy = "" if plan.calls or plan.program else "when"
         return Outcome(
             rule, key, event, plan, plan.skipped, policy, "", window, tuple(steps), lane=lane
         )
