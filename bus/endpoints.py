@@ -72,6 +72,11 @@ def minion_direct(opts: Mapping[str, Any]) -> Path | None:
     return socket_path(_address(opts, MINION, "minion_event_{}_line.ipc", "tcp_pull_port"))
 
 
+def minion_reactor(opts: Mapping[str, Any]) -> str:
+    """Return the address where a minion's reactor takes questions."""
+    return _address(opts, MINION, "minion_event_{}_reactor.ipc", "tcp_reactor_port")
+
+
 def socket_path(address: str) -> Path | None:
     """Return the socket file of an address; ``None`` if it is no ``ipc://`` address."""
     return Path(address.removeprefix(_IPC)) if address.startswith(_IPC) else None

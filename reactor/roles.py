@@ -39,6 +39,19 @@ def master_roles(opts: Mapping[str, Any]) -> list[Role]:
     ]
 
 
+def minion_roles(opts: Mapping[str, Any]) -> list[Role]:
+    """Return the minion's roles: it has a reactor if its file names rules or a reactor map."""
+    roles = [minion_role(opts)]
+    if opts["reactor"] or opts["rules"]:
+        from reactor.engine import minion as engine_minion
+
+        def run(stop: Stop) -> None:
+            engine_minion.run(opts, stop)
+
+        roles.append(Role("minion-reactor", run, endpoints.minion_reactor(opts)))
+    return roles
+
+
 def minion_role(opts: Mapping[str, Any]) -> Role:
     """Return the minion's role."""
     from bus.minion.daemon import Minion

@@ -140,6 +140,7 @@ OPTIONS: tuple[Option, ...] = (
     _port("tcp_pub_port", 4510, _MINION, "With `ipc_mode: tcp`, events go out, one by one."),
     _port("tcp_fires_port", 4509, _MINION, "With `ipc_mode: tcp`, events go out, many together."),
     _port("tcp_pull_port", 4511, _MINION, "With `ipc_mode: tcp`, events come in."),
+    _port("tcp_reactor_port", 4508, _MINION, "With `ipc_mode: tcp`, the minion's reactor."),
     # Events
     Option(
         "event_match_type",

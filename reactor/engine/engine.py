@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from bus import wire
+from bus.complaints import Complaints
 from bus.errors import BusError, WireError
 from bus.feed import Feed, Numbered
 from bus.journal import JournalReader
@@ -39,7 +40,7 @@ from reactor.engine.statistics import Statistics
 from reactor.engine.traces import Traces
 from reactor.errors import ReactorError
 from reactor.rules.deciding import Announcement, Decider, Found, Outcome, Recall
-from reactor.rules.memory import Memory
+from reactor.rules.memory import MAX_KEYS, Memory
 from reactor.rules.model import Functions, Rule
 from reactor.rules.program import Reply
 from reactor.rules.snapshot import Snapshot
@@ -110,6 +111,7 @@ class Engine:
             actions, clock, on_progress=self._note_progress, on_end=self._report
         )
         self.statistics = Statistics()
+        self._complaints = Complaints(clock)
         self._max_chain = max_chain
         self._aftermath = Aftermath(
             traces or Traces(0), dead, self_feeding or SelfFeeding(0), wall_clock
@@ -304,7 +306,8 @@ class Engine:
 
     def _firing_of(self, outcome: Outcome, size: int = 0) -> Firing | None:
         """Count what became of an event, and return the firing if there is one."""
-        counters = self.statistics.of(outcome.key.partition(REPEAT)[0])
+        rule_name = outcome.key.partition(REPEAT)[0]
+        counters = self.statistics.of(rule_name)
         counters.matched += 1
         if outcome.fault is not None:
             rule = outcome.rule
@@ -315,20 +318,19 @@ class Engine:
                 outcome.event.tag,
                 exc_info=outcome.fault,
             )
-        if not outcome.acts and not outcome.error:
+        if not (outcome.error or outcome.plan.calls or outcome.plan.program):
             counters.skipped += 1
             counters.last_skip = outcome.reason
             self._aftermath.skipped(outcome, outcome.reason, outcome.policy)
             return None
         firing = self._make(outcome)
-        admission = self._performer.admit(
-            firing, outcome.rule, outcome.key.partition(REPEAT)[0], outcome.lane
-        )
-        if admission.how == "refuse":
-            counters.skipped += 1
-            counters.last_skip = admission.why
-            self._aftermath.skipped(outcome, admission.why, "mode")
-            return None
+        if outcome.rule.mode is not None:
+            admission = self._performer.admit(firing, outcome.rule.mode, rule_name, outcome.lane)
+            if admission.how == "refuse":
+                counters.skipped += 1
+                counters.last_skip = admission.why
+                self._aftermath.skipped(outcome, admission.why, "mode")
+                return None
         if not outcome.error:
             counters.last_fired = outcome.event.stamp
         self._under_way[firing.key] = firing
@@ -398,6 +400,8 @@ class Engine:
 
     def _save(self, begun: list[Firing], *, cursor_too: bool = False) -> None:
         seq, now = self._feed.after, self._clock()
+        if self._memory.evicted:
+            self._say_what_was_evicted()
         going = [self._under_way[key] for key in self._progressed if key in self._under_way]
         due = cursor_too or now - self._saved_at > _CURSOR_EVERY
         moved = due and (seq != self._saved_seq or self._memory.has_changes)
@@ -421,6 +425,15 @@ class Engine:
         self._reported = []
         self._progressed.clear()
         self._saved_seq, self._saved_at = seq, now
+
+    def _say_what_was_evicted(self) -> None:
+        for (key, policy), count in self._memory.take_evicted().items():
+            self.statistics.total["evicted"] += count
+            text = (
+                f"rule {name_in_key(key)}: {policy.partition('-')[0]} has more than {MAX_KEYS} "
+                "keys: those that were not seen for longest are forgotten"
+            )
+            self._complaints.add("evicted", text, count)
 
     def again(self, rule: Rule, event: Event, left: Unfinished) -> bool:
         """Have a rule react to an event of before: a retry, or a replay under a key of its own.

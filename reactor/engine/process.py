@@ -24,7 +24,7 @@ from bus.listener import Listener
 from bus.publisher import Publisher
 from bus.record import Event
 from bus.stopping import Stop
-from reactor.engine.actions import Actions
+from reactor.engine.actions import Action, Actions
 from reactor.engine.actions.background import Background
 from reactor.engine.actions.event import EventAction
 from reactor.engine.actions.exec import ExecAction
@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 _TICK = 0.25
 """Seconds between two looks at what has to be sent again."""
 
-_PATIENCE = 10.0
+PATIENCE = 10.0
 """Seconds to wait at the start for a bus that is just starting."""
 
 _DRAIN = 0.7
@@ -82,12 +82,15 @@ def run(opts: Mapping[str, Any], stop: Stop) -> None:
     with contextlib.ExitStack() as stack:
         stack.callback(gc.set_threshold, *gc.get_threshold())
         gc.set_threshold(*COLLECTING)
-        role = _Role(opts, stop, stack)
+        role = ReactorRole(opts, stop, stack)
         role.serve()
 
 
-class _Role:
-    """The collaborators of the engine, opened in order and closed in reverse."""
+class ReactorRole:
+    """The collaborators of the engine, opened in order and closed in reverse.
+
+    What a reactor on a minion has otherwise, `reactor.engine.minion` says.
+    """
 
     def __init__(self, opts: Mapping[str, Any], stop: Stop, stack: contextlib.ExitStack) -> None:
         self._opts = opts
@@ -96,10 +99,9 @@ class _Role:
         self._mailbox = Mailbox()
         self._backlog = Backlog()
         stack.callback(self._mailbox.close)
-        self._publisher = Publisher(endpoints.master_pull(opts))
+        self._publisher = Publisher(self._pull_address())
         stack.callback(self._publisher.close)
-        self._link = rpc.Caller(endpoints.master_link(opts))
-        stack.callback(self._link.close)
+        self._link = self._open_link(stack)
         self._pool = WorkerPool(
             int(opts["reactor_worker_threads"]), int(opts["reactor_worker_hwm"])
         )
@@ -116,9 +118,9 @@ class _Role:
         self._outbox = Outbox(self._publisher, int(opts["max_event_size"]))
         state = State(state_path(opts["state_dir"]))
         stack.callback(state.close)
-        self._feed = _open_feed(opts, state, stop)
+        self._feed = self._open_feed(state)
         stack.callback(self._feed.close)
-        self._rules = ConfiguredRules(opts)
+        self._rules = self._configured_rules()
         dead = DeadLetters(dead_path(opts["state_dir"]), int(opts["reactor_dead_keep"]))
         stack.callback(dead.close)
         self._engine = self._make_engine(state, dead)
@@ -127,9 +129,7 @@ class _Role:
         stack.callback(traces.close)
         self._keeper = Keeper(self._engine.traces, traces)
         self._complaints = Complaints()
-        self._server = rpc.Server(
-            endpoints.master_reactor(opts), self._methods(), complaints=self._complaints
-        )
+        self._server = rpc.Server(self._address(), self._methods(), complaints=self._complaints)
         stack.callback(self._server.close)
         self._reloader = Reloader(self._rules, self._engine.snapshot, self._on_loaded)
         stack.callback(self._reloader.close)
@@ -139,8 +139,7 @@ class _Role:
         snapshot = self._engine.snapshot
         self._announce_problems(snapshot, ())
         log.info("the reactor serves %d rules", len(snapshot.rules))
-        with JournalReader(journal_path(self._opts["state_dir"])) as journal:
-            self._engine.resume(journal)
+        self._resume()
         self._reloader.start()
         poller, handlers = self._poller()
         while not self._stop.is_set():
@@ -159,7 +158,7 @@ class _Role:
         wait = 0.0 if self._engine.has_work else self._engine.next_in(_TICK)
         self._poll(poller, handlers, wait)
         if not self._engine.turn():
-            _pause(self._stop, 0.5)
+            pause(self._stop, 0.5)
         self._say_if_behind()
         if wait:
             self._keeper.idle()
@@ -181,17 +180,19 @@ class _Role:
         if now - self._ticked_at >= _TICK:
             self._ticked_at = now
             self._publisher.tick()
-            self._link.tick()
+            if self._link is not None:
+                self._link.tick()
 
     def _poller(self) -> tuple[zmq.Poller, dict[Any, Callable[[], None]]]:
         handlers: dict[Any, Callable[[], None]] = {
             self._feed.socket: lambda: None,  # the engine's turn reads it
             self._publisher.socket: self._publisher.handle,
-            self._link.socket: self._link.handle,
             self._server.socket: self._server.handle,
             self._mailbox.fileno(): self._mailbox.run,
             self._stop.fileno(): self._stop.drain,
         }
+        if self._link is not None:
+            handlers[self._link.socket] = self._link.handle
         poller = zmq.Poller()
         for source in handlers:
             poller.register(source, zmq.POLLIN)
@@ -199,6 +200,38 @@ class _Role:
 
     def _is_busy(self) -> bool:
         return bool(self._engine.under_way or len(self._outbox))
+
+    # -- where it is ----------------------------------------------------------------------
+
+    def _pull_address(self) -> str:
+        return endpoints.master_pull(self._opts)
+
+    def _address(self) -> str:
+        return endpoints.master_reactor(self._opts)
+
+    def _open_link(self, stack: contextlib.ExitStack) -> rpc.Caller | None:
+        link = rpc.Caller(endpoints.master_link(self._opts))
+        stack.callback(link.close)
+        return link
+
+    def _open_feed(self, state: State) -> Feed:
+        return _open_feed(self._opts, state, self._stop)
+
+    def _configured_rules(self) -> ConfiguredRules:
+        return ConfiguredRules(self._opts)
+
+    def _resume(self) -> None:
+        with JournalReader(journal_path(self._opts["state_dir"])) as journal:
+            self._engine.resume(journal)
+
+    def _own_actions(self, functions: Callable[..., FunctionAction]) -> dict[str, Action]:
+        """Return the kinds of call that belong to a master."""
+        assert self._link is not None
+        return {
+            "local": LocalAction(self._link),
+            "runner": functions("runner", self._load(loader.runners)),
+            "wheel": functions("wheel", self._load(loader.wheels)),
+        }
 
     # -- making ---------------------------------------------------------------------------
 
@@ -218,9 +251,7 @@ class _Role:
                 "log": LogAction(),
                 "notify": NotifyAction(self._background, self._opts["reactor_notify"], secrets),
                 "event": EventAction(self._outbox),
-                "local": LocalAction(self._link),
-                "runner": functions("runner", self._load(loader.runners)),
-                "wheel": functions("wheel", self._load(loader.wheels)),
+                **self._own_actions(functions),
             }
         )
         opts = self._opts
@@ -389,7 +420,7 @@ def _describe(problem: Problem) -> dict[str, Any]:
 
 def _open_feed(opts: Mapping[str, Any], state: State, stop: Stop) -> Feed:
     """Open the feed at the state's cursor; a bus that is just starting is waited for."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             journal = JournalReader(journal_path(opts["state_dir"]))
@@ -398,7 +429,7 @@ def _open_feed(opts: Mapping[str, Any], state: State, stop: Stop) -> Feed:
         except BusError:
             if stop.is_set() or time.monotonic() > deadline:
                 raise
-            _pause(stop, 0.05)
+            pause(stop, 0.05)
     bus_id, seq = state.cursor() or ("", 0)
     if bus_id not in ("", feed.bus_id):
         log.warning("the journal is another one than before: the reactor begins at its start")
@@ -408,7 +439,7 @@ def _open_feed(opts: Mapping[str, Any], state: State, stop: Stop) -> Feed:
     return feed
 
 
-def _pause(stop: Stop, seconds: float) -> None:
+def pause(stop: Stop, seconds: float) -> None:
     """Wait, but no longer than until the end is asked for."""
     poller = zmq.Poller()
     poller.register(stop.fileno(), zmq.POLLIN)

@@ -19,7 +19,7 @@ from bus.errors import JournalError
 from bus.journal import JournalReader, journal_path
 from reactor.engine.transactions import transaction
 from reactor.errors import ReactorError
-from reactor.rules.memory import Row
+from reactor.rules.memory import HOLDS_EVENTS, Row
 
 FILE_NAME = "reactor.db"
 
@@ -127,6 +127,13 @@ class State:
         """Return what policies remember, in the order in which it was written."""
         rows = self._db.execute("SELECT rule, policy, key, cell FROM cells ORDER BY written")
         return [(rule, policy, key, wire.unpack(cell)) for rule, policy, key, cell in rows]
+
+    def forget_events(self) -> None:
+        """Forget what hangs on events that nobody keeps: reactions under way, and what waits."""
+        with self._transaction():
+            self._db.execute("DELETE FROM firings")
+            for mark in HOLDS_EVENTS:
+                self._db.execute("DELETE FROM cells WHERE policy GLOB ?", (f"{mark}-*",))
 
     def reset(self, bus_id: str, seq: int) -> None:
         """Begin with another journal."""

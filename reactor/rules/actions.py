@@ -164,11 +164,12 @@ class ActionBuilder:
         data = self._values.mapping(action.get("data", {}), place.below("data"))
         get_tag, get_data, ident, source = tag.of(), data.of(), place.ident, place.source
         spot = spot_of(place.below("event"))
+        fixed = "" if tag.closure else checked_tag(tag.constant, spot)
 
         def call(values: Values) -> Call:
             return Call(
                 "event",
-                checked_tag(get_tag(values), spot),
+                fixed or checked_tag(get_tag(values), spot),
                 data=get_data(values),
                 ident=ident,
                 source=source,

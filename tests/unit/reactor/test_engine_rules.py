@@ -405,3 +405,16 @@ def test_a_database_of_the_first_version_is_taken_over(tmp_path):
     [left] = state.unfinished()
     assert (left.seq, left.done, left.window, left.replies) == (3, {0}, None, {})
     state.close()
+
+
+def test_keys_that_had_to_go_are_counted_and_said(bench, caplog):
+    """Nothing is dropped without a count and a word."""
+    b = bench("r:\n  on: x\n  dedupe: {within: 1h, by: data.n}\n  do: [{event: go}]\n")
+    b.engine._memory._max_keys = 3
+    b.engine._memory.load([])
+    for number in range(5):
+        b.fire("x", n=number)
+    b.turns()
+    b.at(1)
+    assert b.engine.statistics.total["evicted"] == 2
+    assert "rule r: dedupe has more than 10000 keys" in caplog.text
