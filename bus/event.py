@@ -21,7 +21,7 @@ from bus import endpoints, wire
 from bus.config import Opts, master_config, minion_config
 from bus.errors import BusError, DataError, NotRunningError, WireError
 from bus.feed import MAX_GAPS, Gap
-from bus.listener import Heard, Listener
+from bus.listener import Heard, Listener, open_listener
 from bus.publisher import Publisher
 from bus.tags import MATCH_TYPES, Matcher, matcher, tagify
 
@@ -108,7 +108,7 @@ class SaltEvent:
         """Begin to listen; return whether the bus answered within ``timeout`` seconds."""
         self._after_fork()
         if self._listener is None:
-            self._listener = Listener(_FIRES[self.node](self.opts))
+            self._listener = open_listener(_FIRES[self.node](self.opts))
         try:
             seq = self._listener.wait_ready(1.0 if timeout is None else timeout)
             self._place = self._place or (self._listener.bus_id, seq)

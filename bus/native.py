@@ -21,10 +21,9 @@ from bus.config import master_config, minion_config
 from bus.errors import BusError, DataError, WireError
 from bus.feed import Feed, Gap, Numbered, OnGap
 from bus.journal import JournalReader, journal_path, microseconds
-from bus.listener import Listener
+from bus.listener import Listener, open_listener
 from bus.publisher import Publisher
 from bus.record import Event
-from bus.sockets import await_input
 from bus.tags import Matcher, literal_prefix, matcher
 
 log = logging.getLogger(__name__)
@@ -92,7 +91,7 @@ class Connection:
         self._check_running()
 
     def _check_running(self) -> None:
-        listener = Listener(self._fires, None)
+        listener = open_listener(self._fires, None)
         try:
             listener.wait_ready(self.timeout)
         finally:
@@ -204,7 +203,7 @@ class Connection:
 
     def open_listener(self, prefix: str) -> Listener:
         """Return a listener to what begins with ``prefix``, in force."""
-        return Listener(self._fires, prefix)
+        return open_listener(self._fires, prefix)
 
     def open_journal(self) -> JournalReader | None:
         """Return a reader of the master's journal, or None on a minion's bus."""
@@ -413,7 +412,7 @@ class Listening:
                 return event
             if left > 0 and not self._batch and not feed.behind:
                 self._save_while_idle()
-                await_input(feed.socket, max(1, int(min(left, _POLL) * 1000)))
+                feed.wait(min(left, _POLL))
 
     def _save_while_idle(self) -> None:
         """Save that the event given out last is done. What was merely passed over can wait."""

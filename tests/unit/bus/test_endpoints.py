@@ -62,10 +62,17 @@ def test_missing_options_are_named():
 def test_the_longest_names_are_those_that_the_configuration_counts_with():
     """The length check of sock_dir knows the real names."""
     functions = {
-        "master": ("master_pub", "master_fires", "master_pull", "master_link", "master_reactor"),
-        "minion": ("minion_pub", "minion_fires", "minion_pull"),
+        "master": (
+            "master_pub",
+            "master_pull",
+            "master_link",
+            "master_reactor",
+            "master_http",
+        ),
+        "minion": ("minion_pub", "minion_pull", "minion_reactor"),
     }
     for role, names in functions.items():
         paths = [endpoints.socket_path(getattr(endpoints, name)(MINION)) for name in names]
         paths.append(getattr(endpoints, f"{role}_direct")(MINION))
+        paths.append(endpoints.line_path(getattr(endpoints, f"{role}_fires")(MINION)))
         assert max(len(path.name) for path in paths) == settings.LONGEST_SOCKET_NAME[role]

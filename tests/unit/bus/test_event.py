@@ -16,6 +16,7 @@ from bus.errors import DataError, JournalError, NotRunningError, TagError, TooLa
 from bus.event import MasterEvent, MinionEvent, SaltEvent, get_event, get_master_event, tagify
 from bus.journal import JournalReader, journal_path
 from bus.publisher import Publisher
+from bus.sockets import await_input
 from bus.store import MemoryStore
 from tests.support import SECONDS, open_descriptors, wait_for
 
@@ -539,7 +540,7 @@ def minion_bus(minion_opts, place):
     def serve():
         while not ended.is_set():
             for socket in sockets.sockets:
-                if socket.poll(5):
+                if await_input(socket, 5):
                     sockets.handle(socket)
 
     thread = threading.Thread(target=serve)
