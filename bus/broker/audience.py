@@ -115,6 +115,7 @@ class Audience:
         client.post_always(framing.mark_message(mark))
 
     def _add(self, client: Client, prefix: bytes) -> None:
+        client.begin_to_listen()
         self._wanted[client] = prefix
         clients = self._clients.setdefault(prefix, [])
         if prefix and not clients:

@@ -20,7 +20,7 @@ _BACKLOG = 1024
 _CREDENTIALS = struct.Struct("3i")
 
 _SEND_BUFFER = 1 << 20
-"""What the system is asked to hold for one client; it may give less (``net.core.wmem_max``)."""
+"""What the system is asked to hold for one listener; it may give less (``net.core.wmem_max``)."""
 
 
 class Client:
@@ -71,6 +71,10 @@ class Client:
     def receive(self) -> bytes:
         """Return what is there; nothing at the end."""
         return self._socket.recv(RECEIVE_BYTES)
+
+    def begin_to_listen(self) -> None:
+        """Have the system hold more for it: what comes to a listener comes in bursts."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
 
     def answer(self, parts: list[bytes]) -> None:
         """Send an answer; a client that does not read its answers is cut off, and asks again."""
@@ -278,7 +282,6 @@ class DirectSocket:
             return False
         if _is_allowed(sock):
             sock.setblocking(False)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
             self._clients[sock.fileno()] = Client(
                 sock, self._limit, self._room, self._wait_for_room
             )
