@@ -46,9 +46,9 @@ def wait_for(condition: Callable[[], Any], what: str = "it", seconds: float = SE
     return found
 
 
-def open_descriptors() -> int:
-    """Return how many file descriptors this process has open."""
-    return len(list(Path("/proc/self/fd").iterdir()))
+def open_descriptors(pid: int | str = "self") -> int:
+    """Return how many file descriptors a process, by default this one, has open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 @contextlib.contextmanager

@@ -19,6 +19,9 @@ from bus.errors import BusError
 _BACKLOG = 1024
 _CREDENTIALS = struct.Struct("3i")
 
+_MARKS = 65_536
+"""Bytes of answers about where the numbering stands that may wait, beside the events."""
+
 _SEND_BUFFER = 1 << 20
 """What the system is asked to hold for one listener; it may give less (``net.core.wmem_max``)."""
 
@@ -108,7 +111,7 @@ class Client:
 
     def post_always(self, message: bytes) -> None:
         """Send what a listener must know; one that asks and asks and reads nothing is cut off."""
-        if self.queued_bytes > 2 * self._room:
+        if self.queued_bytes > self._room + _MARKS:
             self._cut_off()
         elif self._queue:
             self._enqueue(message, 0, 0)

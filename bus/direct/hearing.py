@@ -30,6 +30,8 @@ MAX_GROUP_BYTES: Final = (1 << 32) - 1
 
 _FIRST_LOOK, _LAST_LOOK = 0.02, 0.5
 """Seconds between two looks whether a bus that went away is back: doubling."""
+_LOOK_FOR_ROOM = 5.0
+"""Seconds until a bus is asked again that had no room for this listener."""
 
 
 class LineListener(Listener):
@@ -203,7 +205,7 @@ class LineListener(Listener):
     def _take_mark(self, mark: framing.Mark) -> Heard:
         if mark.error:
             self._hang_up()
-            self._look_at = time.monotonic() + _LAST_LOOK
+            self._look_at = time.monotonic() + _LOOK_FOR_ROOM
             raise mark.error
         self.bus_id = mark.bus_id
         self._look = _FIRST_LOOK
