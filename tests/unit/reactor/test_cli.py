@@ -629,6 +629,17 @@ class TestStatus:
             (status._of_bus, {"last_seq": 7}, True, "serves; the last event is 7"),
             (
                 status._of_bus,
+                {
+                    "last_seq": 7,
+                    "counters": {"dropped": 5},
+                    "slow_listeners": [{"pid": 9, "queued": 3}, {"pid": 8, "queued": 0}],
+                },
+                True,
+                "serves; the last event is 7, 5 events lost by slow listeners, "
+                "the listener of process 9 is 3 behind",
+            ),
+            (
+                status._of_bus,
                 {"last_seq": 7, "counters": {"refused": 2}},
                 True,
                 "serves; the last event is 7, 2 fires refused",
