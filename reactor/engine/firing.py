@@ -9,6 +9,7 @@ from typing import Any
 from bus.record import CAUSE, Event
 from reactor.rules.identity import REPEAT, name_in_key, reaction_id, rule_key
 from reactor.rules.model import Call, Rule
+from reactor.rules.policies import Policy
 from reactor.rules.program import Reply, Run
 
 __all__ = [
@@ -85,6 +86,8 @@ class Firing:
 
     A native rule's calls run one after the other and stop at the first that fails. Those of a
     Salt file are all begun in order; none waits for another.
+
+    ``waits_by`` are the policies of the rule of one that waits for its turn by the rule's mode.
     """
 
     reaction: Reaction
@@ -101,6 +104,7 @@ class Firing:
     has_moved: bool = False
     window: Mapping[str, Any] | None = None
     replaces: tuple[tuple[int, str], ...] = ()
+    waits_by: Sequence[Policy] = ()
     seconds: float = 0.0
     is_large: bool = False
     is_retry: bool = False
