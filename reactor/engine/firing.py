@@ -128,6 +128,8 @@ class Firing:
     def finish(self, number: int, result: Any, error: str | None) -> None:
         """Note how a call ended."""
         self.done.add(number)
+        if isinstance(result, dict) and "returns" in result:
+            self.is_large = True  # what minions returned is not kept for as long as a trace is
         if error is None:
             self.results[number] = result
         else:
@@ -176,7 +178,8 @@ class Firing:
             about["error"] = self.errors[number]
         elif number in self.results:
             result = self.results[number]
-            about["result"] = result if call.kind in _SHORT else _reported(result)
+            is_short = call.kind in _SHORT and "wait" not in call.options
+            about["result"] = result if is_short else _reported(result)
         return about
 
 
@@ -194,7 +197,7 @@ def _reported(result: Any) -> Any:
     return {
         name: value[:_LONGEST_SHOWN] + "..." if _is_long(value) else value
         for name, value in result.items()
-        if name not in ("return", "json")
+        if name not in ("return", "returns", "json")
     }
 
 

@@ -37,6 +37,7 @@ from reactor.engine.backlog import Backlog
 from reactor.engine.deadletters import DeadLetters, dead_path
 from reactor.engine.engine import Engine
 from reactor.engine.firing import rule_key
+from reactor.engine.jobreturns import JobReturns
 from reactor.engine.loops import SelfFeeding
 from reactor.engine.outbox import Outbox
 from reactor.engine.pool import Mailbox, WorkerPool
@@ -97,6 +98,7 @@ class ReactorRole:
         self._stop = stop
         self._ticked_at = 0.0
         self._mailbox = Mailbox()
+        self._returns: JobReturns | None = None
         self._backlog = Backlog()
         stack.callback(self._mailbox.close)
         self._publisher = Publisher(self._pull_address())
@@ -182,6 +184,8 @@ class ReactorRole:
             self._publisher.tick()
             if self._link is not None:
                 self._link.tick()
+            if self._returns is not None:
+                self._returns.tick()
 
     def _poller(self) -> tuple[zmq.Poller, dict[Any, Callable[[], None]]]:
         handlers: dict[Any, Callable[[], None]] = {
@@ -212,6 +216,8 @@ class ReactorRole:
     def _open_link(self, stack: contextlib.ExitStack) -> rpc.Caller | None:
         link = rpc.Caller(endpoints.master_link(self._opts))
         stack.callback(link.close)
+        self._returns = JobReturns(link, endpoints.master_fires(self._opts), self._mailbox)
+        stack.callback(self._returns.close)
         return link
 
     def _open_feed(self, state: State) -> Feed:
@@ -228,7 +234,7 @@ class ReactorRole:
         """Return the kinds of call that belong to a master."""
         assert self._link is not None
         return {
-            "local": LocalAction(self._link),
+            "local": LocalAction(self._link, self._returns),
             "runner": functions("runner", self._load(loader.runners)),
             "wheel": functions("wheel", self._load(loader.wheels)),
         }
