@@ -45,6 +45,7 @@ from reactor.rules.memory import MAX_KEYS, Memory
 from reactor.rules.model import Functions, Rule
 from reactor.rules.policies.expires import expired
 from reactor.rules.program import Reply
+from reactor.rules.replaying import Replaying
 from reactor.rules.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ class Engine:
         self._wall_clock = wall_clock
         self._memory = Memory()
         self._memory.load(state.cells())
+        self._functions, self._recall = functions, recall
         self._decider = Decider(functions, self._memory, recall)
         self._decider.use(snapshot, wall_clock())
         self._performer = Performer(
@@ -477,9 +479,17 @@ class Engine:
         Raises:
             ReactorError: it is under way already, or the state cannot be written.
         """
-        if (event.seq, left.rule) in self._under_way:
-            raise ReactorError(f"{reaction_id(event.id, left.rule)} is under way already")
-        firing = self._firing_of(self._decider.plan_again(rule, left.rule, event, left.window))
+        return self.begin(self._decider.plan_again(rule, left.rule, event, left.window), left)
+
+    def replaying(self, wants: Callable[[Rule], bool]) -> Replaying:
+        """Return what asks the rules in force about events of before, policies included."""
+        return Replaying(self.snapshot, self._functions, self._recall, wants)
+
+    def begin(self, outcome: Outcome, left: Unfinished) -> bool:
+        """Begin what was decided about an event of before; see `again`."""
+        if (outcome.event.seq, left.rule) in self._under_way:
+            raise ReactorError(f"{reaction_id(outcome.event.id, left.rule)} is under way already")
+        firing = self._firing_of(outcome)
         if firing is None:
             return False
         if not firing.errors:
