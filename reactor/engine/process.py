@@ -99,6 +99,8 @@ class ReactorRole:
         self._ticked_at = 0.0
         self._mailbox = Mailbox()
         self._returns: JobReturns | None = None
+        self._recalling: JournalReader | None = None
+        stack.callback(self._close_recalling)
         self._backlog = Backlog()
         stack.callback(self._mailbox.close)
         self._publisher = Publisher(self._pull_address())
@@ -281,12 +283,19 @@ class ReactorRole:
     def _recall(self, seq: int) -> Event | None:
         """Return an event that a rule waited upon, from the journal."""
         try:
-            with JournalReader(journal_path(self._opts["state_dir"])) as journal:
-                rows = journal.read(seq - 1, 1, seq)
-                return Event.from_wire(rows[0][1], seq, journal.bus_id) if rows else None
+            if self._recalling is None:
+                self._recalling = JournalReader(journal_path(self._opts["state_dir"]))
+            rows = self._recalling.read(seq - 1, 1, seq)
+            return Event.from_wire(rows[0][1], seq, self._recalling.bus_id) if rows else None
         except BusError as error:
             log.warning("the event %d cannot be read again: %s", seq, error)
+            self._close_recalling()
             return None
+
+    def _close_recalling(self) -> None:
+        if self._recalling is not None:
+            self._recalling.close()
+            self._recalling = None
 
     def _load(self, load: Callable[..., loader.Functions]) -> Callable[[], loader.Functions]:
         return functools.partial(load, self._opts)

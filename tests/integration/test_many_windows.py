@@ -41,8 +41,9 @@ once:
   on: load/*
   when: data.n % 10 == 0
   dedupe: {within: 1h, by: data.key}
-  throttle: {once_after: 200ms, by: data.key % 100}
+  throttle: {once_after: 200ms}
   mode: queued
+  by: data.key % 100
   do: [{event: seen/once, data: {n: "{{ data.n }}", of: "{{ window.count }}"}}]
 never:
   on: load/*
