@@ -6,7 +6,7 @@ What differs from plain PyYAML, and what of YAML 1.1 surprises people: docs/refe
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import yaml
@@ -72,6 +72,35 @@ class Lines:
                 break
             node, line = found
         return line
+
+    def scalars(self) -> Iterator[tuple[str, bool]]:
+        """Yield each value and key that is neither list nor mapping, and whether it is plain.
+
+        A plain one stands without quotes and the like, so that its text decides its type.
+        """
+        todo = [] if self._root is None else [self._root]
+        while todo:
+            node = todo.pop()
+            if isinstance(node, yaml.ScalarNode):
+                yield node.value, not node.style
+            elif isinstance(node, yaml.SequenceNode):
+                todo += node.value
+            else:
+                todo += [inner for pair in node.value for inner in pair]
+
+
+def is_text(value: str) -> bool:
+    """Say whether a plain value is text, and no number, truth value or anything else.
+
+    >>> [is_text(value) for value in ("web1", "10", "no", "0x1f")]
+    [True, False, False, False]
+    """
+    resolvers = _Loader.yaml_implicit_resolvers
+    for place in (value[:1], None):
+        for _, pattern in resolvers.get(place, ()):
+            if pattern.match(value):
+                return False
+    return True
 
 
 def load(text: str, path: str) -> tuple[Any, Lines]:

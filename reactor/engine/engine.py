@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -42,7 +43,9 @@ from reactor.errors import ReactorError
 from reactor.rules.deciding import Announcement, Decider, Found, Outcome, Recall
 from reactor.rules.memory import MAX_KEYS, Memory
 from reactor.rules.model import Functions, Rule
+from reactor.rules.policies.expires import expired
 from reactor.rules.program import Reply
+from reactor.rules.replaying import Replaying
 from reactor.rules.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -105,6 +108,7 @@ class Engine:
         self._wall_clock = wall_clock
         self._memory = Memory()
         self._memory.load(state.cells())
+        self._functions, self._recall = functions, recall
         self._decider = Decider(functions, self._memory, recall)
         self._decider.use(snapshot, wall_clock())
         self._performer = Performer(
@@ -118,6 +122,8 @@ class Engine:
         )
         self.traces.keep_only({rule_key(rule) for rule in snapshot.rules})
         self._under_way: dict[tuple[int, str], Firing] = {}
+        self._followers: deque[Firing] = deque()
+        self._is_following = False
         self._reported: list[tuple[int, str]] = []
         self._progressed: set[tuple[int, str]] = set()
         self._saved_seq = feed.after
@@ -331,6 +337,8 @@ class Engine:
                 counters.last_skip = admission.why
                 self._aftermath.skipped(outcome, admission.why, "mode")
                 return None
+            if admission.how == "wait":
+                firing.waits_by = outcome.rule.policies
         if not outcome.error:
             counters.last_fired = outcome.event.stamp
         self._under_way[firing.key] = firing
@@ -387,11 +395,33 @@ class Engine:
     def _begin_performing(self, firing: Firing) -> None:
         for key in firing.replaces:
             if other := self._under_way.get(key):
-                self._performer.cancel(other, "a newer event took its place (mode: restart)")
-                other.reported = True
-                self._aftermath.ended(other, self._clock() - other.begun_at, failed=False)
-                self._fire_report(other, "cancelled")
+                self._cancel(other, "a newer event took its place (mode: restart)")
         self._performer.perform(firing)
+
+    def _cancel(self, firing: Firing, why: str) -> None:
+        self._performer.cancel(firing, why)
+        firing.reported = True
+        self._aftermath.ended(firing, self._clock() - firing.begun_at, failed=False)
+        self._fire_report(firing, "cancelled")
+
+    def _follow(self, key: tuple[int, str]) -> None:
+        """Begin whatever waited for the end of a firing."""
+        self._followers += self._performer.released(key)
+        if self._is_following:
+            return  # what ends at once, or is too late, comes back here: a round, no deeper call
+        self._is_following = True
+        try:
+            while self._followers:
+                follower = self._followers.popleft()
+                why = follower.event and expired(
+                    follower.waits_by, follower.event, self._wall_clock()
+                )
+                if why:
+                    self._cancel(follower, why)
+                else:
+                    self._performer.perform(follower)
+        finally:
+            self._is_following = False
 
     def _note_progress(self, firing: Firing) -> None:
         self._progressed.add(firing.key)
@@ -449,9 +479,17 @@ class Engine:
         Raises:
             ReactorError: it is under way already, or the state cannot be written.
         """
-        if (event.seq, left.rule) in self._under_way:
-            raise ReactorError(f"{reaction_id(event.id, left.rule)} is under way already")
-        firing = self._firing_of(self._decider.plan_again(rule, left.rule, event, left.window))
+        return self.begin(self._decider.plan_again(rule, left.rule, event, left.window), left)
+
+    def replaying(self, wants: Callable[[Rule], bool]) -> Replaying:
+        """Return what asks the rules in force about events of before, policies included."""
+        return Replaying(self.snapshot, self._functions, self._recall, wants)
+
+    def begin(self, outcome: Outcome, left: Unfinished) -> bool:
+        """Begin what was decided about an event of before; see `again`."""
+        if (outcome.event.seq, left.rule) in self._under_way:
+            raise ReactorError(f"{reaction_id(outcome.event.id, left.rule)} is under way already")
+        firing = self._firing_of(outcome)
         if firing is None:
             return False
         if not firing.errors:
@@ -508,8 +546,7 @@ class Engine:
         tag = _tag(firing.reaction.rule, how)
         if not self._put(tag, data, reported):
             self._put(tag, {**data, "calls": []}, reported)
-        for follower in self._performer.released(firing.key):
-            self._performer.perform(follower)
+        self._follow(firing.key)
 
 
 def _reports_since(journal: JournalReader, seq: int) -> frozenset[str]:

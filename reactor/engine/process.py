@@ -37,6 +37,7 @@ from reactor.engine.backlog import Backlog
 from reactor.engine.deadletters import DeadLetters, dead_path
 from reactor.engine.engine import Engine
 from reactor.engine.firing import rule_key
+from reactor.engine.jobreturns import JobReturns
 from reactor.engine.loops import SelfFeeding
 from reactor.engine.outbox import Outbox
 from reactor.engine.pool import Mailbox, WorkerPool
@@ -97,6 +98,9 @@ class ReactorRole:
         self._stop = stop
         self._ticked_at = 0.0
         self._mailbox = Mailbox()
+        self._returns: JobReturns | None = None
+        self._recalling: JournalReader | None = None
+        stack.callback(self._close_recalling)
         self._backlog = Backlog()
         stack.callback(self._mailbox.close)
         self._publisher = Publisher(self._pull_address())
@@ -182,6 +186,8 @@ class ReactorRole:
             self._publisher.tick()
             if self._link is not None:
                 self._link.tick()
+            if self._returns is not None:
+                self._returns.tick()
 
     def _poller(self) -> tuple[zmq.Poller, dict[Any, Callable[[], None]]]:
         handlers: dict[Any, Callable[[], None]] = {
@@ -212,6 +218,8 @@ class ReactorRole:
     def _open_link(self, stack: contextlib.ExitStack) -> rpc.Caller | None:
         link = rpc.Caller(endpoints.master_link(self._opts))
         stack.callback(link.close)
+        self._returns = JobReturns(link, endpoints.master_fires(self._opts), self._mailbox)
+        stack.callback(self._returns.close)
         return link
 
     def _open_feed(self, state: State) -> Feed:
@@ -228,7 +236,7 @@ class ReactorRole:
         """Return the kinds of call that belong to a master."""
         assert self._link is not None
         return {
-            "local": LocalAction(self._link),
+            "local": LocalAction(self._link, self._returns),
             "runner": functions("runner", self._load(loader.runners)),
             "wheel": functions("wheel", self._load(loader.wheels)),
         }
@@ -275,12 +283,19 @@ class ReactorRole:
     def _recall(self, seq: int) -> Event | None:
         """Return an event that a rule waited upon, from the journal."""
         try:
-            with JournalReader(journal_path(self._opts["state_dir"])) as journal:
-                rows = journal.read(seq - 1, 1, seq)
-                return Event.from_wire(rows[0][1], seq, journal.bus_id) if rows else None
+            if self._recalling is None:
+                self._recalling = JournalReader(journal_path(self._opts["state_dir"]))
+            rows = self._recalling.read(seq - 1, 1, seq)
+            return Event.from_wire(rows[0][1], seq, self._recalling.bus_id) if rows else None
         except BusError as error:
             log.warning("the event %d cannot be read again: %s", seq, error)
+            self._close_recalling()
             return None
+
+    def _close_recalling(self) -> None:
+        if self._recalling is not None:
+            self._recalling.close()
+            self._recalling = None
 
     def _load(self, load: Callable[..., loader.Functions]) -> Callable[[], loader.Functions]:
         return functools.partial(load, self._opts)

@@ -207,13 +207,17 @@ class Decider:
                 return _failed(rule, key, case.event, error, steps)
             steps.append((policy.name, verdict.passes, verdict.why))
             if verdict.due is not None:
-                timer = (verdict.due, self._places[id(rule)], number, verdict.key)
-                heapq.heappush(self._timers, timer)
+                self._ask_again(rule, number, verdict.due, verdict.key)
+            for due, timer in verdict.others:
+                self._ask_again(rule, number, due, timer)
             if not verdict.passes and verdict.branch != "else":
                 return _stopped(rule, key, case, policy, verdict, steps)
             if verdict.branch:
                 return self._planned(rule, key, case.event, case.window, steps)
         return self._planned(rule, key, case.event, case.window, steps)
+
+    def _ask_again(self, rule: Rule, number: int, due: float, timer: str) -> None:
+        heapq.heappush(self._timers, (due, self._places[id(rule)], number, timer))
 
     def _planned(
         self,

@@ -145,6 +145,32 @@ def test_exec_that_is_ended_before_a_thread_began_it_never_runs(background, perf
     assert not (tmp_path / "made").exists()
 
 
+def test_exec_hands_on_the_environment_and_an_empty_input_as_they_are(background, perform):
+    """Names that no shell knows too; the gate before the program leaves nothing behind."""
+    call = _exec("env", env={"a.b": "1 2", "my-name": "$x", "C": "3"})
+    said = perform(ExecAction(background), call)[0]["stdout"].splitlines()
+    assert {"a.b=1 2", "my-name=$x", "C=3"} <= set(said)
+    result, error = perform(ExecAction(background), _exec("cat"))
+    assert (result["stdout"], error) == ("", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "why"),
+    [("./there", 0o600, "Permission denied"), ("./gone", None, "No such file or directory")],
+)
+def test_exec_looks_for_a_program_in_its_folder(background, perform, tmp_path, name, mode, why):
+    """And says what is wrong with it."""
+    if mode is not None:
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(mode)
+    _, error = perform(ExecAction(background), _exec(name, cwd=str(tmp_path)))
+    assert error == f"cannot run '{name}': {why}: {name}"
+    (tmp_path / "there").write_text("#!/bin/sh\necho yes\n")
+    (tmp_path / "there").chmod(0o700)
+    result, _ = perform(ExecAction(background), _exec("./there", cwd=str(tmp_path)))
+    assert result["stdout"] == "yes\n"
+
+
 class Server:
     """A web server that keeps what it is asked, and answers as the test says."""
 

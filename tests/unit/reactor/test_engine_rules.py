@@ -244,6 +244,58 @@ def test_single_and_a_full_queue_refuse_and_say_so(bench):
     assert counters.last_skip == "mode: single, and one is running for key a"
 
 
+AGED = QUEUED.replace("  by:", "  expires: 10m\n  by:")
+
+
+@pytest.mark.parametrize("mode", ["queued", "parallel\n  max: 1"])
+def test_what_waited_too_long_for_its_turn_does_not_begin(bench, mode):
+    """Its age counts when it would begin; who comes after it has its turn."""
+    b = bench(AGED.replace("queued", mode))
+    for number in range(3):
+        b.fire("x", id="a", n=number)
+    b.turns()
+    b.now = 500
+    b.fire("x", id="a", n=3)
+    b.turns()
+    b.now = 601
+    b.calls.end("a0")
+    b.turns()
+    assert b.started == ["a0", "a3"]
+    assert b.reports() == ["done", "cancelled", "cancelled"]
+    [first, _] = [data for tag, data in b.outbox.fired if tag.endswith("/cancelled")]
+    assert first["error"] == "expires: the event is 10m1s old, expires 10m"
+    b.calls.end("a3")
+    b.turns()
+    assert b.reports()[-1] == "done"
+    b.die()
+    assert b.started == []
+
+
+def test_a_rule_that_is_over_begins_nothing_that_waited(bench):
+    """A moment as well as an age."""
+    moment = iso(100)
+    b = bench(QUEUED.replace("  by:", f"  expires: '{moment}'\n  by:"))
+    b.fire("x", id="a", n=0)
+    b.fire("x", id="a", n=1)
+    b.turns()
+    b.now = 100
+    b.calls.end("a0")
+    b.turns()
+    assert b.started == ["a0"]
+    assert b.reports() == ["done", "cancelled"]
+
+
+def test_a_long_queue_of_what_ends_at_once_is_a_loop_not_a_tower(bench):
+    """Five hundred that follow each other within one turn."""
+    b = bench(QUEUED)
+    b.calls.start = lambda call, reaction, done: b.started.append(call.function) or done({}, None)
+    for number in range(500):
+        b.fire("x", id="a", n=number)
+    b.turns()
+    assert b.started == [f"a{number}" for number in range(500)]
+    assert b.reports() == ["done"] * 500
+
+
 def test_restart_ends_what_runs(bench):
     """The older reaction is reported as cancelled, and its call is ended."""
     b = bench(QUEUED.replace("queued", "restart"))

@@ -288,6 +288,35 @@ def test_one_event_can_complete_two_windows():
     assert len({outcome.key for outcome in acting}) == len(acting) == 2
 
 
+def test_one_event_can_complete_the_windows_of_many_keys():
+    """Each of them acts, one at once and the others as soon as there is nothing more to read."""
+    items = ", ".join(f"{{on: x, by: data.k{n}, name: n{n}}}" for n in range(5))
+    core = Core(f"r:\n  all_of: [{items}]\n  within: 1m\n{DO}")
+    keys = ["", "a", "b", "c", "d"]
+    found = []
+    for turn in range(5):
+        # Each item of each key sees one of the events; the last of them completes all windows.
+        assert not any(outcome.acts for outcome in found)
+        values = {f"k{n}": keys[(n + turn) % 5] for n in range(5)}
+        found = core.feed(turn, "x", **values) + core.advance(turn)
+    acting = [outcome for outcome in found if outcome.acts]
+    assert sorted(outcome.window["key"] for outcome in acting) == keys
+    assert len({outcome.key for outcome in acting}) == 5
+    assert core.advance(999) == []
+
+
+def test_one_event_can_open_windows_that_end_for_each_key():
+    """Each wait of none_of has its own end."""
+    core = Core(
+        "r:\n  any_of: [{on: x, by: data.a, name: p}, {on: x, by: data.b, name: q}, "
+        "{on: x, by: data.c, name: s}]\n  none_of: {on: ok, by: data.a}\n  within: 1m\n" + DO
+    )
+    core.feed(0, "x", a="1", b="2", c="3")
+    core.feed(1, "ok", a="2")
+    ended = core.advance(60)
+    assert sorted(outcome.window["key"] for outcome in ended if outcome.acts) == ["1", "3"]
+
+
 def test_none_of_alone_watches_from_the_start():
     """No event is needed; it acts again and again while none comes."""
     core = Core("r:\n  none_of: backup/done\n  within: 1h\n" + DO)
