@@ -5,6 +5,7 @@ The address of a port also says where its key is, see `bus.localkey`.
 
 from __future__ import annotations
 
+import re
 import select
 import socket
 from collections.abc import Mapping
@@ -19,6 +20,10 @@ LOOPBACK = "127.0.0.1"
 _IPC = "ipc://"
 _LINE = "line://"
 _MASTER_LINE, _MINION_LINE = "master_event_line.ipc", "minion_event_{}_line.ipc"
+
+REACTOR_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,9}")
+"""The names of a master's reactors: short, as they are part of a socket's path."""
+_REACTOR_NAMES = "take 1 to 10 of a to z, 0 to 9 and -"
 
 
 def master_pub(opts: Mapping[str, Any]) -> str:
@@ -49,6 +54,32 @@ def master_link(opts: Mapping[str, Any]) -> str:
 def master_reactor(opts: Mapping[str, Any]) -> str:
     """Return the address where the reactor takes questions."""
     return _address(opts, MASTER, "master_reactor.ipc", "tcp_reactor_port")
+
+
+def master_reactor_named(opts: Mapping[str, Any], name: str) -> str:
+    """Return the address where one of several reactors takes questions, active or not.
+
+    Raises:
+        ConfigError: such a name is none, or with ``ipc_mode: tcp`` there is only one reactor.
+    """
+    if opts.get("ipc_mode", "ipc") == "tcp":
+        raise ConfigError("several reactors need ipc_mode: ipc; with tcp there is one")
+    if not REACTOR_NAME.fullmatch(name):
+        raise ConfigError(f"{name[:40]!r} cannot be a reactor's name: {_REACTOR_NAMES}")
+    return f"{_IPC}{Path(_need(opts, 'sock_dir', MASTER)).absolute() / f'reactor_{name}.ipc'}"
+
+
+def master_reactors(opts: Mapping[str, Any]) -> dict[str, str]:
+    """Return the addresses of all reactors that have a socket here, by their names."""
+    if opts.get("ipc_mode", "ipc") == "tcp":
+        return {}
+    folder = Path(_need(opts, "sock_dir", MASTER)).absolute()
+    names = (path.name[len("reactor_") : -len(".ipc")] for path in folder.glob("reactor_*.ipc"))
+    return {
+        name: master_reactor_named(opts, name)
+        for name in sorted(names)
+        if REACTOR_NAME.fullmatch(name)
+    }
 
 
 def master_http(opts: Mapping[str, Any]) -> str:

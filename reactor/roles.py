@@ -18,7 +18,6 @@ def master_roles(opts: Mapping[str, Any]) -> list[Role]:
     from bus.broker import process as bus_process
     from bus.config import private_dir
     from bus.link.server import LinkServer
-    from reactor.engine import process as engine_process
     from reactor.engine.state import prepare
 
     def bus_role(stop: Stop) -> None:
@@ -29,14 +28,37 @@ def master_roles(opts: Mapping[str, Any]) -> list[Role]:
     def link_role(stop: Stop) -> None:
         LinkServer(opts).run(stop)
 
-    def reactor_role(stop: Stop) -> None:
-        engine_process.run(opts, stop)
-
     return [
         Role("bus", bus_role, endpoints.master_pull(opts)),
         Role("link", link_role, endpoints.master_link(opts)),
-        Role("reactor", reactor_role, endpoints.master_reactor(opts)),
+        reactor_role(opts),
+        *(
+            reactor_role(opts, f"standby-{number}")
+            for number in range(1, int(opts["reactor_standbys"]) + 1)
+        ),
     ]
+
+
+def reactor_role(opts: Mapping[str, Any], name: str = "", *, waits: bool = False) -> Role:
+    """Return one of the master's reactors.
+
+    Args:
+        opts: the master's options.
+        name: its name, if it is not the one that every master has.
+        waits: whether it waits for a bus that is not there.
+    """
+    from reactor.engine import process as engine_process
+    from reactor.engine.seat import MAIN
+
+    name = name or MAIN
+
+    def run(stop: Stop) -> None:
+        engine_process.run(opts, stop, name, waits=waits)
+
+    if opts["ipc_mode"] == "tcp":
+        return Role(name, run, endpoints.master_reactor(opts))
+    # Its own socket: whether it is the active one is for the reactors to say.
+    return Role(name, run, endpoints.master_reactor_named(opts, name))
 
 
 def minion_roles(opts: Mapping[str, Any]) -> list[Role]:

@@ -283,6 +283,26 @@ OPTIONS: tuple[Option, ...] = (
         "Name to mail or chat, for the rule action `notify`.",
     ),
     Option(
+        "reactor_standbys",
+        "int",
+        0,
+        _MASTER,
+        "Further reactors that `reactor master` runs: they stand by until the active one dies or "
+        "hangs.",
+        minimum=0,
+        maximum=8,
+    ),
+    Option(
+        "reactor_take_over_after",
+        "float",
+        3.0,
+        _MASTER,
+        "Seconds without a sign of life after which a reactor that stands by ends the active one "
+        "and takes over; one that died is followed at once.",
+        minimum=1.0,
+        maximum=3_600.0,
+    ),
+    Option(
         "reactor_max_chain",
         "int",
         32,

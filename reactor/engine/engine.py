@@ -39,7 +39,7 @@ from reactor.engine.performing import Performer
 from reactor.engine.state import State, Unfinished
 from reactor.engine.statistics import Statistics
 from reactor.engine.traces import Traces
-from reactor.errors import ReactorError
+from reactor.errors import DeposedError, ReactorError
 from reactor.rules.deciding import Announcement, Decider, Found, Outcome, Recall
 from reactor.rules.memory import MAX_KEYS, Memory
 from reactor.rules.model import Functions, Rule
@@ -180,12 +180,17 @@ class Engine:
 
         Returns:
             False if the state could not be written: the caller should wait a little.
+
+        Raises:
+            DeposedError: another reactor took over.
         """
         self._performer.timers.run(self._clock())
         begun = self._read() if self.can_read else []
         begun += self._pass_time()
         try:
             self._save(begun)
+        except DeposedError:
+            raise
         except ReactorError as error:
             self._put_back(begun, error)
             return False
@@ -435,6 +440,8 @@ class Engine:
         going = [self._under_way[key] for key in self._progressed if key in self._under_way]
         due = cursor_too or now - self._saved_at > _CURSOR_EVERY
         moved = due and (seq != self._saved_seq or self._memory.has_changes)
+        if self._aftermath.has_letters:
+            self._state.check_term()  # they go into a file of their own
         self._aftermath.flush()
         if not (begun or going or moved or self._reported):
             return

@@ -42,7 +42,9 @@ def run(opts: Mapping[str, Any], stop: Stop) -> None:
     """
     private_dir(opts["state_dir"])
     with contextlib.ExitStack() as stack:
-        MinionReactorRole(opts, stop, stack).serve()
+        role = MinionReactorRole(opts, stop, stack)
+        role.begin()
+        role.serve()
 
 
 class RecentFeed(Feed):

@@ -72,7 +72,8 @@ class Reloader:
         """End watching."""
         self._ending = True
         self._changed.set()
-        self._thread.join(2)
+        if self._thread.ident is not None:  # else it never began
+            self._thread.join(2)
         self._watches.close()
 
     def _run(self) -> None:

@@ -111,3 +111,9 @@ def test_rules_of_the_command_line_stay_beside_those_of_the_files(config, tmp_pa
     assert _names(first) == ["extra", "one"]
     (config / "master").write_text("rules: []\n")
     assert _names(rules.load(first)) == ["extra"]
+
+
+def test_one_that_never_began_can_be_closed(config):
+    """What failed before it, at a start, is what has to be said."""
+    rules = ConfiguredRules(master_config(config))
+    Reloader(rules, rules.load(), lambda *_: None).close()
