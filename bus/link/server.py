@@ -78,6 +78,8 @@ DRAIN_SECONDS = 2.0
 
 SEND_QUEUE = 2_000
 MAX_PER_TURN = 256
+MAX_AGAIN = 500
+"""Jobs that a minion is sent again at once: its queue here has to have room for them."""
 MAX_ON_THE_WAY = 96
 """Fires without an answer of the bus; then minions wait, and what they hold stays with them."""
 
@@ -482,7 +484,21 @@ class LinkServer:
         if not len(self._owing):
             return
         self._probe(self._owing.minions)
+        self._send_again()
         self._tell_gone(self._owing.look(set(self._peers.connected()), self._clock()))
+
+    def _send_again(self) -> None:
+        """Send minions whose connection failed what they owe; they know which of it they have."""
+        for ident, jids in self._owing.unsure(MAX_AGAIN).items():
+            try:
+                frames = [self._publishing.frame(jid) for jid in jids]
+            except BusError as error:
+                self._complaints.add("jobs_not_sent_again", str(error))
+                continue
+            log.info("%d jobs are sent to %s again, which was away", len(frames), ident)
+            for frame in frames:
+                if frame is not None and not self._send_to_minion(ident, frame):
+                    break
 
     def _tell_gone(self, lost: list[Lost]) -> None:
         for one in lost:
