@@ -8,7 +8,9 @@ after a silence takes seconds.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
+import multiprocessing
 import os
 import random
 import signal
@@ -21,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import bus.event
-from bus import endpoints, rpc
+from bus import endpoints, jid, rpc
 from bus.broker import process as broker_process
 from bus.client import LocalClient
 from bus.config import Opts
@@ -43,7 +45,12 @@ def once(path, text):
 
 QUICK: dict[Any, dict[str, float]] = {
     connection: {"HEARTBEAT_MS": 250, "HEARTBEAT_TIMEOUT_MS": 1_500, "HANDSHAKE_MS": 1_000},
-    server: {"HEARTBEAT_MS": 250, "HEARTBEAT_TIMEOUT_MS": 1_500, "HANDSHAKE_MS": 1_000},
+    server: {
+        "HEARTBEAT_MS": 250,
+        "HEARTBEAT_TIMEOUT_MS": 1_500,
+        "HANDSHAKE_MS": 1_000,
+        "PRUNE_SECONDS": 0.2,
+    },
     client: {"PING_SECONDS": 0.5, "SILENCE_SECONDS": 4.0, "FAILOVER_SECONDS": 1.0},
     owing: {"AWAY_SECONDS": 2.0},
     held: {"GRACE_SECONDS": 5.0},
@@ -52,16 +59,18 @@ QUICK: dict[Any, dict[str, float]] = {
 
 
 @dataclass(frozen=True)
-class Times:
-    """What is not as usual about the time in a process.
+class World:
+    """What is not as usual about the world of a process.
 
     Attributes:
         quick: whether the link's own times are those of `QUICK`.
         clock: the file that says how wrong the wall clock is.
+        hosts: the file that is the process's ``/etc/hosts``.
     """
 
     quick: bool = False
     clock: Path | None = None
+    hosts: Path | None = None
 
     def take_effect(self) -> None:
         """Make it so, for this process."""
@@ -71,16 +80,20 @@ class Times:
                     setattr(module, name, value)
         if self.clock is not None:
             _follow(self.clock)
+        if self.hosts is not None:
+            _mount(self.hosts, Path("/etc/hosts"))
 
 
-USUAL = Times()
+USUAL = World()
+
+_NEW_MOUNTS, _BIND, _PRIVATE = 0x20000, 0x1000, 0x44000
 
 
-def _prepare(times: Times, opts: Mapping[str, Any]) -> None:
+def _prepare(world: World, opts: Mapping[str, Any]) -> None:
     logging.basicConfig(
         filename=opts["log_file"], level=logging.INFO, format="%(levelname)s %(name)s: %(message)s"
     )
-    times.take_effect()
+    world.take_effect()
 
 
 def _follow(path: Path) -> None:
@@ -94,23 +107,50 @@ def _follow(path: Path) -> None:
 
     time.time = lambda: seconds() + off()
     time.time_ns = lambda: nanoseconds() + int(off() * 1e9)
+    jid.JidMaker.__init__.__defaults__ = (time.time_ns, "")
 
 
-def run_bus(times: Times, opts: Mapping[str, Any], stop: Stop) -> None:
+def can_mount() -> bool:
+    """Say whether a process here can have mounts of its own."""
+    child = multiprocessing.get_context("spawn").Process(
+        target=_mount, args=(Path("/etc/hosts"), Path("/etc/hosts"))
+    )
+    child.start()
+    child.join()
+    return child.exitcode == 0
+
+
+def _mount(source: Path, target: Path) -> None:
+    """Put a file in another's place, for this process only.
+
+    Raises:
+        OSError: the system does not allow it.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    for done in (
+        libc.unshare(_NEW_MOUNTS),
+        libc.mount(b"none", b"/", None, _PRIVATE, None),
+        libc.mount(os.fsencode(source), os.fsencode(target), None, _BIND, None),
+    ):
+        if done:
+            raise OSError(ctypes.get_errno(), "a mount of its own")
+
+
+def run_bus(world: World, opts: Mapping[str, Any], stop: Stop) -> None:
     """Run a master's bus."""
-    _prepare(times, opts)
+    _prepare(world, opts)
     broker_process.run(opts, stop)
 
 
-def run_link(times: Times, opts: Mapping[str, Any], stop: Stop) -> None:
+def run_link(world: World, opts: Mapping[str, Any], stop: Stop) -> None:
     """Run a master's link."""
-    _prepare(times, opts)
+    _prepare(world, opts)
     server.LinkServer(opts).run(stop)
 
 
-def run_minion(times: Times, opts: Mapping[str, Any], stop: Stop) -> None:
+def run_minion(world: World, opts: Mapping[str, Any], stop: Stop) -> None:
     """Run a minion."""
-    _prepare(times, opts)
+    _prepare(world, opts)
     Minion(opts).run(stop)
 
 
@@ -146,11 +186,11 @@ class LinkedMaster(_Logged):
 
     Args:
         place: its directory.
-        times: of its processes.
+        world: of its processes.
         options: of the master.
     """
 
-    def __init__(self, place: Path, times: Times = USUAL, **options: Any) -> None:
+    def __init__(self, place: Path, world: World = USUAL, **options: Any) -> None:
         place.mkdir(exist_ok=True)
         self.opts = master_options(place).with_(
             interface="127.0.0.1",
@@ -163,11 +203,11 @@ class LinkedMaster(_Logged):
         self.pair = Keypair.load_or_create(self.opts["pki_dir"], "master")
         self.finger = fingerprint(self.pair.public)
         self.bus = Running(
-            partial(run_bus, times),
+            partial(run_bus, world),
             self.opts.with_(log_file=str(place / "bus.log")),
             endpoints.master_pull(self.opts),
         )
-        self.link = Running(partial(run_link, times), self.opts, endpoints.master_link(self.opts))
+        self.link = Running(partial(run_link, world), self.opts, endpoints.master_link(self.opts))
         self.port = free_port()
 
     def start(self) -> None:
@@ -226,8 +266,8 @@ class LinkedMinion(_Logged):
     Args:
         place: its directory.
         ident: its id.
-        master: whose key it knows.
-        times: of its process.
+        owner: whose key it knows.
+        world: of its process.
         options: of the minion, such as ``master_port``.
     """
 
@@ -235,8 +275,8 @@ class LinkedMinion(_Logged):
         self,
         place: Path,
         ident: str,
-        master: LinkedMaster,
-        times: Times = USUAL,
+        owner: LinkedMaster,
+        world: World = USUAL,
         **options: Any,
     ) -> None:
         place.mkdir(exist_ok=True)
@@ -245,8 +285,8 @@ class LinkedMinion(_Logged):
         (modules / "note.py").write_text(NOTE)
         given = {
             "master": "127.0.0.1",
-            "master_port": master.port,
-            "master_finger": master.finger,
+            "master_port": owner.port,
+            "master_finger": owner.finger,
             "module_dirs": (str(modules),),
             "log_file": str(place / "minion.log"),
             **options,
@@ -254,7 +294,7 @@ class LinkedMinion(_Logged):
         self.id = ident
         self.opts = minion_options(place, ident).with_(**given)
         self.process = Running(
-            partial(run_minion, times), self.opts, endpoints.minion_pull(self.opts)
+            partial(run_minion, world), self.opts, endpoints.minion_pull(self.opts)
         )
 
     def start(self) -> None:

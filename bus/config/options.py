@@ -459,6 +459,22 @@ OPTIONS: tuple[Option, ...] = (
         "`str` for one master, `failover` for the first of a list, `disable` for none.",
         choices=("str", "failover", "disable"),
     ),
+    Option(
+        "master_failback",
+        "bool",
+        False,
+        _MINION,
+        "Whether to go back to the first of several masters once it answers again, by UDP.",
+    ),
+    Option(
+        "master_failback_interval",
+        "float",
+        30,
+        _MINION,
+        "Seconds between two looks whether it does.",
+        minimum=0.05,
+        maximum=86_400,
+    ),
     Option("grains", "mapping", _NOTHING, _MINION, "Grains of your own."),
     Option(
         "acceptance_wait_time",

@@ -57,6 +57,11 @@ class Owing:
         """The ids of those that owe something."""
         return list(self._by_minion)
 
+    @property
+    def jobs(self) -> set[str]:
+        """The ids of the jobs that are owed."""
+        return {jid for jid, _ident in self._sent}
+
     def sent(self, jid: str, fun: str, ident: str, run: bytes) -> None:
         """A job went out.
 

@@ -376,7 +376,8 @@ class LinkServer:
 
     def _prune(self) -> None:
         try:
-            self._jobs.prune(time.time())
+            # Of one that is still owed the return would be refused.
+            self._jobs.prune(time.time(), self._owing.jobs)
         except BusError as error:
             self._complaints.add("jobs_not_pruned", str(error))
 

@@ -1,5 +1,6 @@
-"""The network between a minion and its master fails: each event comes once and in order, each job
-ends with a return or with words that say why there is none.
+"""The network between a minion and its master fails: events come once, in order; each job ends.
+
+A job ends with a return, or with words that say why there is none.
 
 Short in the suite, with a link whose times are a fraction of the real ones; `make soak` sets
 REACTOR_SOAK and cuts it for a minute, with the real ones.
@@ -15,14 +16,14 @@ from collections import Counter
 import pytest
 
 from tests.integration.loads import SOAK, scaled
-from tests.links import LinkedMaster, LinkedMinion, Times, started
+from tests.links import LinkedMaster, LinkedMinion, World, started
 from tests.proxy import Proxy
 from tests.support import wait_for
 
 CUT_SECONDS = scaled(2, 60)
 CUTS = scaled(3, 5)
 WAIT = scaled(60, 300)
-TIMES = Times(quick=not SOAK)
+WORLD = World(quick=not SOAK)
 FAULTS = ("cut", "stall", "swallow")
 
 pytestmark = pytest.mark.timeout(scaled(180, 1800))
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.timeout(scaled(180, 1800))
 @pytest.fixture
 def master(place):
     """A master's bus and link."""
-    made = LinkedMaster(place / "m", TIMES)
+    made = LinkedMaster(place / "m", WORLD)
     with started(made):
         yield made
 
@@ -46,7 +47,7 @@ def proxy(master):
 @pytest.fixture
 def minion(place, master, proxy):
     """A minion that reaches its master over that network."""
-    made = LinkedMinion(place / "n", "web1", master, TIMES, master_port=proxy.port)
+    made = LinkedMinion(place / "n", "web1", master, WORLD, master_port=proxy.port)
     with started(made):
         made.wait_connected()
         yield made

@@ -23,6 +23,7 @@ def test_a_return_settles_it(owing):
     owing.returned("7", "web9")
     assert [one.jid for one in owing.greeted("web1", B)] == ["2"]
     assert owing.minions == ["web2"]
+    assert owing.jobs == {"1"}
     assert len(owing) == 1
 
 

@@ -539,6 +539,21 @@ def test_old_jobs_are_forgotten(tmp_path: Path) -> None:
     store.close()
 
 
+def test_an_old_job_that_is_owed_is_not_forgotten(tmp_path: Path, monkeypatch) -> None:
+    """And is in nobody's way, however few are looked at in one go."""
+    monkeypatch.setattr("bus.link.jobs._PRUNE_AT_ONCE", 1)
+    store = JobStore(tmp_path / "jobs.db", 100)
+    owed, old = "20200101000000000000", "20200101000000000001"
+    store.put(job(owed, "a"))
+    store.put(job(old, "a"))
+    store.prune(1_795_339_850, {owed})
+    assert store.sent_to(owed, "a")
+    assert store.get(old) is None
+    store.prune(1_795_339_850)
+    assert store.get(owed) is None
+    store.close()
+
+
 def test_a_job_record_that_cannot_be_used(tmp_path: Path) -> None:
     """The error names the file, and closing is possible."""
     (tmp_path / "file").write_text("")
