@@ -20,6 +20,7 @@ PURE = (
     "bus.frames",
     "bus.jid",
     "bus.link.autosign",
+    "bus.link.backoff",
     "bus.link.protocol",
     "bus.record",
     "bus.store",

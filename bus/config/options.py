@@ -202,6 +202,13 @@ OPTIONS: tuple[Option, ...] = (
         "Fire `salt/presence/...` events about the connected minions.",
     ),
     Option(
+        "minion_tags",
+        "texts",
+        ("*",),
+        _MASTER,
+        "Globs of the tags that minions may fire, besides their own; the master's they never may.",
+    ),
+    Option(
         "journal_sync",
         "text",
         "normal",
@@ -479,6 +486,22 @@ OPTIONS: tuple[Option, ...] = (
         _MINION,
         "`str` for one master, `failover` for the first of a list, `disable` for none.",
         choices=("str", "failover", "disable"),
+    ),
+    Option(
+        "master_failback",
+        "bool",
+        False,
+        _MINION,
+        "Whether to go back to the first of several masters once it answers again, by UDP.",
+    ),
+    Option(
+        "master_failback_interval",
+        "float",
+        30,
+        _MINION,
+        "Seconds between two looks whether it does.",
+        minimum=0.05,
+        maximum=86_400,
     ),
     Option("grains", "mapping", _NOTHING, _MINION, "Grains of your own."),
     Option(

@@ -1,26 +1,28 @@
 """What a minion may put onto the master's bus, and how it is stamped with its sender. Pure.
 
-A minion may fire any tag but those by which the master, or another minion, speaks.
+A minion may fire what the option ``minion_tags`` allows, but for the tags by which the master, or
+another minion, speaks; and its own always.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bus import wire
 from bus.errors import TagError, TooLargeError, WireError
 from bus.record import MINION_EVENT
-from bus.tags import check_tag, tagify
+from bus.tags import Matcher, check_tag, matcher, tagify
 
 RETURN_COMMAND = "_return"
 
 UNFINISHED = "unfinished"
 """What a minion says of a return that it makes up for a job which an earlier process left."""
 
+# All of a job's but its own progress: in a glob such as salt/job/*/ret/* a * means slashes too.
 _RESERVED = re.compile(
-    r"(?:reactor|salt/(?:auth|key|presence|run|wheel|netapi|reactors|job/[^/]*/(?:new|ret|gone)))(?:/|\Z)"
+    r"(?:reactor|salt/(?:auth|key|presence|run|wheel|netapi|reactors|job))(?:/|\Z)"
 )
 _OWNED = re.compile(r"salt/(?:minion|beacon|job/[^/]*/prog)/([^/]*)(?:/|\Z)")
 
@@ -30,22 +32,45 @@ Pack = Callable[[str, Mapping[str, Any]], bytes]
 """`bus.wire.EventPacker.pack`."""
 
 
-def check_sender_tag(tag: str, ident: str) -> str:
+def allowing(globs: str | Sequence[str]) -> Matcher:
+    """Return what says whether the option ``minion_tags`` allows a tag."""
+    names = [globs] if isinstance(globs, str) else list(globs)
+    if "*" in names:
+        return _everything
+    return lambda tag: any(matcher(name, "fnmatch")(tag) for name in names)
+
+
+def _everything(_tag: str) -> bool:
+    return True
+
+
+def check_sender_tag(tag: str, ident: str, allows: Matcher = _everything) -> str:
     """Return ``tag`` if the minion ``ident`` may fire it.
 
+    Args:
+        tag: as the minion gave it.
+        ident: the minion.
+        allows: says whether the option ``minion_tags`` allows a tag.
+
     Raises:
-        TagError: it cannot go onto a bus, or it is the master's or another minion's.
+        TagError: it cannot go onto a bus, is not allowed, or is the master's or another minion's.
     """
     check_tag(tag)
+    owner = _OWNED.match(tag)
+    if owner:
+        if owner.group(1) != ident:
+            raise TagError(f"the tag {tag[:200]!r} is another minion's, not one of {ident!r}")
+        return tag
     if _RESERVED.match(tag):
         raise TagError(f"the tag {tag[:200]!r} is one by which only the master speaks")
-    owner = _OWNED.match(tag)
-    if owner and owner.group(1) != ident:
-        raise TagError(f"the tag {tag[:200]!r} is another minion's, not one of {ident!r}")
+    if not allows(tag):
+        raise TagError(f"the tag {tag[:200]!r} is none that the master's option minion_tags allows")
     return tag
 
 
-def event_wire(ident: str, tag: str, packed: bytes, pack: Pack) -> bytes:
+def event_wire(
+    ident: str, tag: str, packed: bytes, pack: Pack, allows: Matcher = _everything
+) -> bytes:
     """Return a minion's event as it goes onto the master's bus.
 
     Args:
@@ -53,13 +78,14 @@ def event_wire(ident: str, tag: str, packed: bytes, pack: Pack) -> bytes:
         tag: as the minion gave it.
         packed: the user's data.
         pack: packs an event.
+        allows: as for `check_sender_tag`.
 
     Raises:
         TagError: the minion may not fire this tag.
         WireError: the data is no dict.
         TooLargeError: the event is too large.
     """
-    check_sender_tag(tag, ident)
+    check_sender_tag(tag, ident, allows)
     data = {
         "id": ident,
         "tag": tag,

@@ -27,9 +27,10 @@ from bus.keys import (
     MinionKeys,
     fingerprint,
 )
-from bus.link import protocol
+from bus.link import backoff, protocol
 from bus.link.absence import Absence
 from bus.link.connection import DOWN, FAILED, UP, Connection
+from bus.link.failback import Failback
 from bus.link.firstcontact import Question
 from bus.link.outbox import Done, Outbox
 from bus.link.protocol import (
@@ -98,7 +99,7 @@ class LinkClient:
     Args:
         opts: ``id``, ``master``, ``master_port``, ``master_finger``, ``pki_dir``,
             ``state_dir``, ``spool_max_size``, ``spool_policy``, ``max_event_size``,
-            ``acceptance_wait_time``.
+            ``acceptance_wait_time``, ``master_failback``, ``master_failback_interval``.
         context: the process's ZeroMQ context.
         keypair: the minion's own.
         on_job: told of each job for this minion: ``jid``, ``fun``, ``arg`` and more.
@@ -144,6 +145,7 @@ class LinkClient:
         self._acceptance_wait = float(opts.get("acceptance_wait_time", 10.0))
         self._masters = parse_masters(opts["master"], int(opts["master_port"]))
         self._turn = 0
+        self._failback = Failback(self._masters[0], _failback_seconds(opts))
         self._trust = Trust(opts["pki_dir"], opts.get("master_finger") or "")
         self._rotation = Rotation(MinionKeys(opts["pki_dir"], keypair), self._use)
         spool = DiskSpool(
@@ -154,9 +156,10 @@ class LinkClient:
         self._run = secrets.token_bytes(LINEAGE_BYTES)
         self._outbox = Outbox(self._run, spool, self._max_event_size)
         limit = protocol.max_message(self._max_event_size)
-        self._connection = Connection(context, keypair, limit)
+        self._connection = Connection(context, keypair, limit, backoff.reconnect(jitter))
         self._question: Question | None = None
         self._unproven: bytes | None = None
+        self._key: bytes | None = None
         self._requests: dict[int, OnReply] = {}
         self._request_number = 0
         now = clock()
@@ -316,6 +319,7 @@ class LinkClient:
         if self.state == CONNECTED:
             self._connection.send(protocol.encode(Bye()))
         self._stop_asking()
+        self._failback.end()
         self._fail_requests()
         self._outbox.close()
         self._connection.close()
@@ -350,6 +354,7 @@ class LinkClient:
 
     def _connect(self, key: bytes, now: float) -> None:
         self._connection.open(self.master, key)
+        self._key = key
         self._enter(CONNECTING)
         self._delay = FIRST_DELAY
         self._next_try = now
@@ -428,7 +433,7 @@ class LinkClient:
         return frame
 
     def _spread(self, delay: float) -> float:
-        return delay * (0.75 + 0.5 * self._jitter())
+        return backoff.spread(delay, self._jitter)
 
     # -- while it lasts -------------------------------------------------------------------
 
@@ -436,9 +441,21 @@ class LinkClient:
         if now - self._heard > SILENCE_SECONDS:
             log.warning("the master %s has fallen silent: connecting again", self.master.host)
             self._reconnect(now)
+        elif self._is_elsewhere and self._failback.is_back(now, self._key):
+            self._go_back(now)
         elif now >= self._next_ping:
             self._next_ping = now + self._spread(PING_SECONDS)
             self._connection.send(protocol.encode(Ping()))
+
+    @property
+    def _is_elsewhere(self) -> bool:
+        return self._turn % len(self._masters) != 0
+
+    def _go_back(self, now: float) -> None:
+        log.info("the master %s is there again: going back to it", self._masters[0].name)
+        self._connection.send(protocol.encode(Bye()))
+        self._reconnect(now)
+        self._turn = 0
 
     def _wait(self, now: float) -> float:
         if self._question is not None or (self.state != CONNECTED and not self._outbox.idle):
@@ -545,6 +562,7 @@ class LinkClient:
         if self.state == CONNECTED:
             return
         self._warned = ""
+        self._failback.begin(self._clock())
         self._next_ping = self._clock() + self._spread(PING_SECONDS)
         self._outbox.link_up()
         self._enter(CONNECTED)
@@ -635,6 +653,10 @@ class LinkClient:
         if text != self._warned:
             self._warned = text
             log.warning("%s", text)
+
+
+def _failback_seconds(opts: Mapping[str, Any]) -> float:
+    return float(opts.get("master_failback_interval", 0)) if opts.get("master_failback") else 0.0
 
 
 def _unsendable(ret: Mapping[str, Any], error: BusError) -> dict[str, Any]:

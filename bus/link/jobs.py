@@ -6,7 +6,7 @@ import contextlib
 import os
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,11 +185,12 @@ class JobStore:
             ).fetchall()
         return {ident: wire.unpack(ret) for ident, ret in rows}
 
-    def prune(self, now: float) -> None:
+    def prune(self, now: float, keep: Collection[str] = ()) -> None:
         """Forget some of the jobs that are too old.
 
         Args:
             now: seconds since 1970.
+            keep: the ids of jobs to remember all the same.
 
         Raises:
             JournalError: the file cannot be written.
@@ -197,9 +198,10 @@ class JobStore:
         oldest = format_jid(int(max(0.0, now - self._keep) * 1_000_000))
         with self._errors(), self._database:
             self._database.execute("BEGIN IMMEDIATE")
-            gone = self._database.execute(
-                "SELECT jid FROM jobs WHERE jid < ? LIMIT ?", (oldest, _PRUNE_AT_ONCE)
+            old = self._database.execute(
+                "SELECT jid FROM jobs WHERE jid < ? LIMIT ?", (oldest, _PRUNE_AT_ONCE + len(keep))
             ).fetchall()
+            gone = [row for row in old if row[0] not in keep]
             self._database.executemany("DELETE FROM returns WHERE jid = ?", gone)
             self._database.executemany("DELETE FROM jobs WHERE jid = ?", gone)
         for (jid,) in gone:

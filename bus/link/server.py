@@ -78,6 +78,8 @@ DRAIN_SECONDS = 2.0
 
 SEND_QUEUE = 2_000
 MAX_PER_TURN = 256
+MAX_AGAIN = 500
+"""Jobs that a minion is sent again at once: its queue here has to have room for them."""
 MAX_ON_THE_WAY = 96
 """Fires without an answer of the bus; then minions wait, and what they hold stays with them."""
 
@@ -140,7 +142,8 @@ class LinkServer:
     Args:
         opts: ``interface``, ``ret_port``, ``pki_dir``, ``state_dir``, ``sock_dir``,
             ``file_roots``, ``nodegroups``, ``auto_accept``, ``max_event_size``,
-            ``keep_jobs_seconds``; ``autosign_file``, ``autoreject_file``, if there are any.
+            ``keep_jobs_seconds``; ``autosign_file``, ``autoreject_file``, ``minion_tags``, if there
+            are any.
         context: for all sockets; it can have no other link server.
         publisher: to the master's bus; by default one to where ``opts`` say it is.
         serve: makes the server that answers clients' questions from its methods.
@@ -182,6 +185,7 @@ class LinkServer:
         self._held = Held(clock())
         self._owing = Owing()
         self._policy = Policy(opts)
+        self._allows = admission.allowing(opts.get("minion_tags") or "*")
         self._keys = KeyStore(opts["pki_dir"])
         self._keys.refresh()
         self._keys_version = self._keys.version
@@ -374,7 +378,8 @@ class LinkServer:
 
     def _prune(self) -> None:
         try:
-            self._jobs.prune(time.time())
+            # Of one that is still owed the return would be refused.
+            self._jobs.prune(time.time(), self._owing.jobs)
         except BusError as error:
             self._complaints.add("jobs_not_pruned", str(error))
 
@@ -482,7 +487,21 @@ class LinkServer:
         if not len(self._owing):
             return
         self._probe(self._owing.minions)
+        self._send_again()
         self._tell_gone(self._owing.look(set(self._peers.connected()), self._clock()))
+
+    def _send_again(self) -> None:
+        """Send minions whose connection failed what they owe; they know which of it they have."""
+        for ident, jids in self._owing.unsure(MAX_AGAIN).items():
+            try:
+                frames = [self._publishing.frame(jid) for jid in jids]
+            except BusError as error:
+                self._complaints.add("jobs_not_sent_again", str(error))
+                continue
+            log.info("%d jobs are sent to %s again, which was away", len(frames), ident)
+            for frame in frames:
+                if frame is not None and not self._send_to_minion(ident, frame):
+                    break
 
     def _tell_gone(self, lost: list[Lost]) -> None:
         for one in lost:
@@ -647,7 +666,8 @@ class LinkServer:
 
     def _admit(self, ident: str, item: Item) -> bytes:
         if item.kind != RETURN:
-            return admission.event_wire(ident, item.name, item.data, self._packer.pack)
+            pack = self._packer.pack
+            return admission.event_wire(ident, item.name, item.data, pack, self._allows)
         job = self._jobs.sent_to(item.name, ident)
         if job is None:
             raise DataError(f"a return for job {item.name[:40]!r}, which was not sent to {ident!r}")

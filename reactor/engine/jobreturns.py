@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from bus import wire
 from bus.errors import BusError, WireError
 from bus.jid import moment_of
-from bus.listener import Listener
+from bus.listener import open_listener
 from bus.returns import NOT_CONNECTED, TOO_LATE, has_failed
 from bus.rpc import Caller
 from reactor.engine.actions import Cancel, Done
@@ -222,7 +222,7 @@ class JobReturns:
     # -- the thread -----------------------------------------------------------------------
 
     def _hear(self) -> None:
-        with contextlib.closing(Listener(self._address, _PREFIX)) as listener:
+        with contextlib.closing(open_listener(self._address, _PREFIX)) as listener:
             while not self._ending.is_set():
                 try:
                     heard = listener.receive(_PAUSE)

@@ -367,6 +367,35 @@ def test_another_process_of_a_minion_means_that_its_jobs_are_gone(master, join) 
     assert "another process of it came back" in data["reason"]
 
 
+def test_jobs_that_a_connection_may_have_lost_are_sent_again(
+    master, join, caplog, monkeypatch
+) -> None:
+    """Once a hello, with the arguments that they had; not those that have returned."""
+    monkeypatch.setattr("bus.link.server.OWING_SECONDS", 0.05)
+    caplog.set_level("INFO", "bus.link.server")
+    minion = join("web1")
+    done = _publish(master, minion)
+    jid = master.call("jobs.publish", tgt="web1", fun="test.echo", arg=["x"])["jid"]
+    until(lambda: len(minion.jobs) == 2, minion)
+    minion.link.send_return({"jid": done, "return": 7, "success": True})
+    until(lambda: master.bus.named(f"salt/job/{done}/ret/"), minion)
+    minion.link.say_hello()
+    until(lambda: len(minion.jobs) == 3, minion)
+    assert minion.jobs[1] == minion.jobs[2]
+    assert (minion.jobs[2]["jid"], minion.jobs[2]["arg"]) == (jid, ["x"])
+    monkeypatch.setattr("bus.link.jobs.JobStore.get", _cannot)
+    minion.link.say_hello()
+    until(lambda: master.call("status")["counters"].get("jobs_not_sent_again"), minion)
+    monkeypatch.setattr("bus.link.jobs.JobStore.get", lambda *_: None)  # it was forgotten
+    minion.link.say_hello()
+    until(lambda: caplog.text.count("jobs are sent to web1 again") == 2, minion)
+    assert len(minion.jobs) == 3
+
+
+def _cannot(*_: Any) -> None:
+    raise JournalError("the job record cannot be used")
+
+
 def test_a_minion_that_stays_away(master, join, monkeypatch) -> None:
     """What it owes is given up after a while, and said once."""
     monkeypatch.setattr("bus.link.owing.AWAY_SECONDS", 0.0)

@@ -309,6 +309,10 @@ def test_tags_that_a_minion_may_fire(tag: str) -> None:
         "salt/run/1/ret",
         "salt/job/1/ret/web1",
         "salt/job/1/new",
+        "salt/job/1/2/ret/web1",
+        "salt/job/1/2/prog/web1/1",
+        "salt/job/1/ret",
+        "salt/job",
         "salt/minion/web2/start",
         "salt/minion/web11/start",
         "salt/job/1/prog/web2/1",
@@ -324,6 +328,30 @@ def test_tags_that_a_minion_may_not_fire(tag: str) -> None:
     """The master's and other minions'."""
     with pytest.raises(TagError):
         admission.check_sender_tag(tag, "web1")
+
+
+@pytest.mark.parametrize(
+    ("globs", "tag", "good"),
+    [
+        (("*",), "a/b", True),
+        ("app/*", "app/a/b", True),
+        ("app/*", "App/a", False),
+        (("app/*", "b"), "b", True),
+        (("app/*", "b"), "bb", False),
+        (("app/*",), "salt/minion/web1/start", True),
+        (("app/*",), "salt/job/1/prog/web1/1", True),
+        (("salt/*", "*"), "salt/job/1/ret/web1", False),
+        (("salt/*", "*"), "salt/minion/web2/start", False),
+    ],
+)
+def test_the_tags_that_an_option_allows(globs: Any, tag: str, good: bool) -> None:
+    """Its own a minion may fire always, the master's and another's never."""
+    allows = admission.allowing(globs)
+    if good:
+        assert admission.check_sender_tag(tag, "web1", allows) == tag
+    else:
+        with pytest.raises(TagError):
+            admission.check_sender_tag(tag, "web1", allows)
 
 
 def test_event_data_that_is_no_dict() -> None:
@@ -536,6 +564,21 @@ def test_old_jobs_are_forgotten(tmp_path: Path) -> None:
     assert store.returns("20200101000000000000") == {}
     assert store.get(JID) is not None
     store.prune(0)
+    store.close()
+
+
+def test_an_old_job_that_is_owed_is_not_forgotten(tmp_path: Path, monkeypatch) -> None:
+    """And is in nobody's way, however few are looked at in one go."""
+    monkeypatch.setattr("bus.link.jobs._PRUNE_AT_ONCE", 1)
+    store = JobStore(tmp_path / "jobs.db", 100)
+    owed, old = "20200101000000000000", "20200101000000000001"
+    store.put(job(owed, "a"))
+    store.put(job(old, "a"))
+    store.prune(1_795_339_850, {owed})
+    assert store.sent_to(owed, "a")
+    assert store.get(old) is None
+    store.prune(1_795_339_850)
+    assert store.get(owed) is None
     store.close()
 
 

@@ -635,8 +635,10 @@ class TestStatus:
                     "slow_listeners": [{"pid": 9, "queued": 3}, {"pid": 8, "queued": 0}],
                 },
                 True,
-                "serves; the last event is 7, 5 events lost by slow listeners, "
-                "the listener of process 9 is 3 behind",
+                (
+                    "serves; the last event is 7, 5 events lost by slow listeners, "
+                    "the listener of process 9 is 3 behind"
+                ),
             ),
             (
                 status._of_bus,
