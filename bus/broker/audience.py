@@ -74,15 +74,20 @@ class Audience:
             events: those that the store has kept last.
             body: the same, packed as an array; empty if that is still to be done.
         """
-        last = self._store.last_seq
+        last, count = self._store.last_seq, len(events)
         everybody = self._clients.get(b"")
         if everybody:
-            group = Group(body or wire.pack(list(events)), last, len(events), 0)
-            self._send(everybody, group)
-        for chosen in self._choices.split(events, last - len(events) + 1):
-            packed = wire.pack([chosen.numbers, chosen.events])
-            group = Group(packed, chosen.numbers[-1], len(chosen.events), chosen.sent)
-            self._send(self._clients[chosen.prefix], group)
+            body = body or wire.pack(list(events))
+            self._send(everybody, Group(body, last, count, 0))
+        for chosen in self._choices.split(events, last - count + 1):
+            clients = self._clients[chosen.prefix]
+            if len(chosen.events) == count:  # as they are: nothing has to be put together
+                body = body or wire.pack(list(events))
+                self._send(clients, Group(body, last, count, chosen.sent))
+            else:
+                packed = wire.pack([chosen.numbers, chosen.events])
+                group = Group(packed, chosen.numbers[-1], len(chosen.events), chosen.sent)
+                self._send(clients, group, framing.CHOSEN)
 
     def status(self) -> list[dict[str, Any]]:
         """Return the listeners that are furthest behind or lost most, those first."""
@@ -102,8 +107,8 @@ class Audience:
             for client in slow[:MAX_SHOWN]
         ]
 
-    def _send(self, clients: Sequence[Client], group: Group) -> None:
-        message = framing.group_message(group)
+    def _send(self, clients: Sequence[Client], group: Group, kind: bytes = framing.GROUP) -> None:
+        message = framing.group_message(group, kind)
         for client in clients:
             if not client.post(message, group.size):
                 self._counters["dropped"] += group.size

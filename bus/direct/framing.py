@@ -20,6 +20,7 @@ RECEIVE_BYTES: Final = 65_536
 
 LISTEN: Final = b"L"
 GROUP: Final = b"P"
+CHOSEN: Final = b"C"
 MARK: Final = b"M"
 _WITH_EVENTS: Final = b"\x01"
 _WITHOUT: Final = b"\x00"
@@ -67,10 +68,15 @@ def read_listen(head: bytes, body: bytes) -> bytes | None:
     raise WireError("a wish to listen that cannot be read")
 
 
-def group_message(group: Group) -> bytes:
-    """Return events that come together as one message."""
+def group_message(group: Group, kind: bytes = GROUP) -> bytes:
+    """Return events that come together as one message.
+
+    Args:
+        group: the events.
+        kind: `GROUP` if their numbers follow each other, `CHOSEN` if the numbers are with them.
+    """
     place = _GROUP_PLACE.pack(group.last, group.size, group.sent)
-    return message(GROUP + place, group.body)
+    return message(kind + place, group.body)
 
 
 def read_group(head: bytes, body: bytes) -> Group:

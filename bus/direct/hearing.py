@@ -30,6 +30,7 @@ MAX_GROUP_BYTES: Final = (1 << 32) - 1
 
 _FIRST_LOOK, _LAST_LOOK = 0.02, 0.5
 """Seconds between two looks whether a bus that went away is back: doubling."""
+_EVENTS: Final = (framing.GROUP, framing.CHOSEN)
 _LOOK_FOR_ROOM = 5.0
 """Seconds until a bus is asked again that had no room for this listener."""
 
@@ -187,8 +188,8 @@ class LineListener(Listener):
     def _decode(self, head: bytes, body: bytes) -> Heard | None:
         kind = head[:1]
         try:
-            if kind == framing.GROUP:
-                return self._take_group(framing.read_group(head, body))
+            if kind in _EVENTS:
+                return self._take_group(framing.read_group(head, body), kind == framing.CHOSEN)
             if kind == framing.MARK:
                 return self._take_mark(framing.read_mark(head, body))
         except WireError as error:
@@ -197,8 +198,8 @@ class LineListener(Listener):
             log.warning("the bus at %s sent a message of the unknown kind %r", self._path, kind)
         return None
 
-    def _take_group(self, group: frames.Group) -> Heard:
-        numbers, events = frames.unpack_group(group, chosen=bool(self._prefix))
+    def _take_group(self, group: frames.Group, is_chosen: bool) -> Heard:
+        numbers, events = frames.unpack_group(group, chosen=is_chosen)
         lost = self._count(group.sent, group.size) if self._prefix else 0
         return Heard(events, numbers, group.last, self.bus_id, lost)
 

@@ -360,3 +360,17 @@ def test_salt_s_library_says_once_that_there_is_no_room(master_opts, caplog):
             assert second.get_event(wait=0.01) is None
             assert second.fire_event({"n": 1}, "t")
             assert second.get_event(wait=SECONDS, tag="t")["n"] == 1
+
+
+def test_whether_all_of_a_turn_or_some_of_it_is_chosen(local):
+    """The numbers are the same; only in the second case they have to be sent along."""
+    here = local()
+    listener = here.joined("a/")
+    for tags, numbers in ((("a/1", "a/2"), [1, 2]), (("b/3", "a/4", "b/5"), [4]), (("a/6",), [6])):
+        fire = frames.Fire(b"", 0, 0, [wire.pack_event(tag, {}) for tag in tags])
+        here.store.append([fire])
+        here.sockets._publish([fire])
+        heard = here.heard(listener)
+        assert list(heard.numbers) == numbers
+        assert [wire.tag_of(one)[:2] for one in heard.events] == ["a/"] * len(numbers)
+        assert heard.lost == 0

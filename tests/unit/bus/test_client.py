@@ -11,6 +11,7 @@ from bus import client as client_module
 from bus import endpoints, frames, wire
 from bus.broker.server import EventSockets
 from bus.client import Caller, LocalClient, RunnerClient, WheelClient, batch_size
+from bus.direct import framing
 from bus.errors import (
     ArgumentsError,
     FunctionNotFoundError,
@@ -381,7 +382,7 @@ class TestLocalClient:
         event = f"salt/job/{pub['jid']}/ret/a\n\n\xc1".encode("latin-1")
         group = frames.Group(wire.pack([[1], [event]]), 1, 1, 1)
         audience = master.bus._audience
-        audience._send(audience._clients[b"salt/job/"], group)
+        audience._send(audience._clients[b"salt/job/"], group, framing.CHOSEN)
         master.give(pub["jid"], "x.y", "a", 5)
         (answer,) = client.get_returns_iter(pub, 5)
         assert answer["a"]["return"] == 5
