@@ -13,6 +13,7 @@ import logging
 import multiprocessing
 import os
 import random
+import resource
 import signal
 import socket
 import time
@@ -66,11 +67,13 @@ class World:
         quick: whether the link's own times are those of `QUICK`.
         clock: the file that says how wrong the wall clock is.
         hosts: the file that is the process's ``/etc/hosts``.
+        descriptors: how many files it may have open.
     """
 
     quick: bool = False
     clock: Path | None = None
     hosts: Path | None = None
+    descriptors: int = 0
 
     def take_effect(self) -> None:
         """Make it so, for this process."""
@@ -82,6 +85,8 @@ class World:
             _follow(self.clock)
         if self.hosts is not None:
             _mount(self.hosts, Path("/etc/hosts"))
+        if self.descriptors:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self.descriptors, self.descriptors))
 
 
 USUAL = World()
@@ -193,11 +198,13 @@ class LinkedMaster(_Logged):
     def __init__(self, place: Path, world: World = USUAL, **options: Any) -> None:
         place.mkdir(exist_ok=True)
         self.opts = master_options(place).with_(
-            interface="127.0.0.1",
-            auto_accept=True,
-            log_file=str(place / "link.log"),
-            file_roots={"base": (str(place / "files"),)},
-            **options,
+            **{
+                "interface": "127.0.0.1",
+                "auto_accept": True,
+                "log_file": str(place / "link.log"),
+                "file_roots": {"base": (str(place / "files"),)},
+                **options,
+            }
         )
         self.keys = KeyStore(self.opts["pki_dir"])
         self.pair = Keypair.load_or_create(self.opts["pki_dir"], "master")

@@ -21,6 +21,7 @@ PURE = (
     "bus.jid",
     "bus.link.autosign",
     "bus.link.backoff",
+    "bus.link.budget",
     "bus.link.protocol",
     "bus.record",
     "bus.store",

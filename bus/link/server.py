@@ -32,6 +32,7 @@ from bus.keys import (
 )
 from bus.link import admission, autosign, protocol
 from bus.link.autosignfiles import Policy
+from bus.link.budget import Budget
 from bus.link.connection import HANDSHAKE_MS, HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS
 from bus.link.filesync import FileTree
 from bus.link.firstcontact import Responder
@@ -77,6 +78,9 @@ OWING_SECONDS = 1.0
 DRAIN_SECONDS = 2.0
 
 SEND_QUEUE = 2_000
+RECEIVE_QUEUE = 100
+"""Messages of one connection that wait in memory, each perhaps as large as the largest: some more
+than a minion has batches on its way. What comes after waits with its sender."""
 MAX_PER_TURN = 256
 MAX_AGAIN = 500
 """Jobs that a minion is sent again at once: its queue here has to have room for them."""
@@ -85,6 +89,10 @@ MAX_ON_THE_WAY = 96
 
 AUTH_EVENTS_PER_SECOND = 50
 """Anybody who reaches the port can make us fire ``salt/auth``, and the journal is on a disk."""
+
+FILE_BYTES_AT_ONCE = 64 << 20
+FILE_BYTES_PER_SECOND = 8 << 20
+"""What one minion is sent of files: one that asks and does not read makes them pile up here."""
 
 _MAX_TOLD = 20_000
 
@@ -174,10 +182,11 @@ class LinkServer:
         self._packer = wire.EventPacker(time.time_ns, self._max_event_size)
         self._max_message = protocol.max_message(self._max_event_size)
         self._complaints = Complaints(clock)
-        self._auth_budget = _Budget(AUTH_EVENTS_PER_SECOND, clock)
+        self._auth_budget = Budget(AUTH_EVENTS_PER_SECOND, clock)
         self._peers = Peers()
         self._told: OrderedDict[tuple[str, bytes], str] = OrderedDict()
         self._rotated: dict[str, bytes] = {}
+        self._file_budgets: dict[str, Budget] = {}
         self._minions: dict[str, Grains] | None = None
         self._grains: dict[str, Grains] = {}
         self._dues: dict[str, float] = {}
@@ -233,7 +242,7 @@ class LinkServer:
             zmq.ROUTER_MANDATORY: 1,
             zmq.ROUTER_HANDOVER: 1,
             zmq.SNDHWM: SEND_QUEUE,
-            zmq.RCVHWM: SEND_QUEUE,
+            zmq.RCVHWM: RECEIVE_QUEUE,
             zmq.MAXMSGSIZE: self._max_message,
             zmq.HEARTBEAT_IVL: HEARTBEAT_MS,
             zmq.HEARTBEAT_TIMEOUT: HEARTBEAT_TIMEOUT_MS,
@@ -687,7 +696,7 @@ class LinkServer:
         if "rotate" in request.params:
             self._rotate(peer, request.number, request.params["rotate"])
         else:
-            self._send(peer.routing, self._reply(request))
+            self._send(peer.routing, self._reply(peer.id, request))
 
     def _rotate(self, peer: Peer, number: int, new: Any) -> None:
         """Take another key for a minion, at the word of the one that proved the accepted key."""
@@ -714,18 +723,29 @@ class LinkServer:
         if self._policy.decide(ident, check_public(new)) == autosign.REJECT:
             raise KeyStateError("the new key is one that the autoreject_file rejects")
 
-    def _reply(self, request: Request) -> Reply:
+    def _reply(self, ident: str, request: Request) -> Reply:
         params = request.params
         try:
             if "files" in params:
                 return Reply(request.number, self._files.hashes(params["files"]), "")
             if "file" in params:
-                return Reply(request.number, self._files.read(params["file"]), "")
+                return Reply(request.number, self._file(ident, params["file"]), "")
         except BusError as error:
             return Reply(request.number, None, str(error))
         except OSError as error:
             return Reply(request.number, None, f"the file cannot be read: {error.strerror}")
         return Reply(request.number, None, "an unknown request: ask for 'files' or 'file'")
+
+    def _file(self, ident: str, name: Any) -> bytes:
+        content = self._files.read(name)
+        budget = self._file_budgets.get(ident) or Budget(
+            FILE_BYTES_PER_SECOND, self._clock, FILE_BYTES_AT_ONCE
+        )
+        self._file_budgets[ident] = budget
+        if not budget.take(len(content)):
+            self._complaints.add("files_not_sent", f"{ident} asks for too many files at once")
+            raise DataError("too many files at once: ask again in a while")
+        return content
 
     # -- what the server itself fires -----------------------------------------------------
 
@@ -756,26 +776,6 @@ class LinkServer:
             "owing": len(self._owing),
             "counters": dict(self._complaints.counters),
         }
-
-
-class _Budget:
-    """So many things a second, and a second's worth at once."""
-
-    def __init__(self, per_second: float, clock: Callable[[], float]) -> None:
-        self._per_second = per_second
-        self._clock = clock
-        self._left = per_second
-        self._at = clock()
-
-    def take(self) -> bool:
-        """Take one if one is left."""
-        now = self._clock()
-        self._left = min(self._per_second, self._left + (now - self._at) * self._per_second)
-        self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 def _proven_key(frame: zmq.Frame) -> bytes | None:
