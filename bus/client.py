@@ -15,7 +15,7 @@ from bus.config import client_config, minion_config
 from bus.errors import ArgumentsError, NotRunningError, TargetError
 from bus.event import SaltEvent
 from bus.jid import JidMaker
-from bus.listener import Listener
+from bus.listener import Listener, open_listener
 from bus.returns import Answer, Batch, Following
 from bus.running import Outcome, current_user, run_function
 
@@ -466,7 +466,7 @@ class LocalClient:
     def hearing(self) -> Listener:
         """Return what hears the events of jobs; it is connected on first use."""
         if self._listener is None or self._pid != os.getpid():
-            listener = Listener(endpoints.master_fires(self.opts), "salt/job/")
+            listener = open_listener(endpoints.master_fires(self.opts), "salt/job/")
             try:
                 listener.wait_ready(2.0)
             except NotRunningError:

@@ -12,7 +12,7 @@ from pathlib import Path
 import zmq
 
 from bus import frames, wire
-from bus.direct import DirectLine
+from bus.direct.firing import DirectLine
 from bus.errors import BusError, WireError
 from bus.sockets import (
     Socket,

@@ -185,8 +185,15 @@ def _part(
 
 def _of_bus(details: Mapping[str, Any]) -> tuple[bool, str]:
     text = f"serves; the last event is {details.get('last_seq', 0)}"
-    refused = (details.get("counters") or {}).get("refused")
-    return True, text + (f", {refused} fires refused" if refused else "")
+    counters = details.get("counters") or {}
+    if counters.get("refused"):
+        text += f", {counters['refused']} fires refused"
+    if counters.get("dropped"):
+        text += f", {counters['dropped']} events lost by slow listeners"
+    behind = [one for one in details.get("slow_listeners", ()) if one["queued"]]
+    if behind:
+        text += f", the listener of process {behind[0]['pid']} is {behind[0]['queued']} behind"
+    return True, text
 
 
 def _of_link(details: Mapping[str, Any]) -> tuple[bool, str]:

@@ -18,7 +18,7 @@ from bus import endpoints, loader, rpc
 from bus.config import minion_config, private_dir
 from bus.errors import BusError
 from bus.feed import Feed
-from bus.listener import Listener
+from bus.listener import Listener, open_listener
 from bus.record import Event
 from bus.stopping import Stop
 from reactor.engine.actions import Action
@@ -92,7 +92,7 @@ class MinionReactorRole(ReactorRole):
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                return RecentFeed(Listener(endpoints.minion_fires(self._opts)))
+                return RecentFeed(open_listener(endpoints.minion_fires(self._opts)))
             except BusError:
                 if self._stop.is_set() or time.monotonic() > deadline:
                     raise

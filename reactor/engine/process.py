@@ -22,7 +22,7 @@ from bus.errors import BusError
 from bus.feed import Feed
 from bus.jid import JidMaker
 from bus.journal import JournalReader, journal_path
-from bus.listener import Listener
+from bus.listener import open_listener
 from bus.publisher import Publisher
 from bus.record import Event
 from bus.stopping import Stop
@@ -529,7 +529,7 @@ def _open_feed(opts: Mapping[str, Any], state: State, stop: Stop) -> Feed:
     while True:
         try:
             journal = JournalReader(journal_path(opts["state_dir"]))
-            feed = Feed(Listener(endpoints.master_fires(opts)), journal)
+            feed = Feed(open_listener(endpoints.master_fires(opts)), journal)
             break
         except BusError:
             if stop.is_set() or time.monotonic() > deadline:

@@ -380,8 +380,8 @@ class TestLocalClient:
         pub = _listened(client, "a", "x.y")
         event = f"salt/job/{pub['jid']}/ret/a\n\n\xc1".encode("latin-1")
         group = frames.Group(wire.pack([[1], [event]]), 1, 1, 1)
-        for message in frames.published(frames.topic_of(b"salt/job/"), group):
-            master.bus._outlets[1].send(*message)
+        audience = master.bus._audience
+        audience._send(audience._clients[b"salt/job/"], group)
         master.give(pub["jid"], "x.y", "a", 5)
         (answer,) = client.get_returns_iter(pub, 5)
         assert answer["a"]["return"] == 5
