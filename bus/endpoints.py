@@ -21,9 +21,9 @@ _IPC = "ipc://"
 _LINE = "line://"
 _MASTER_LINE, _MINION_LINE = "master_event_line.ipc", "minion_event_{}_line.ipc"
 
-REACTOR_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,9}")
+REACTOR_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,8}")
 """The names of a master's reactors: short, as they are part of a socket's path."""
-_REACTOR_NAMES = "take 1 to 10 of a to z, 0 to 9 and -"
+_REACTOR_NAMES = "take 1 to 9 of a to z, 0 to 9 and -"
 
 
 def master_pub(opts: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,9 @@ RENEW_EVERY = 0.25
 VALID = 2 / 3
 """How much of the time after which another takes over the holder itself trusts its lease."""
 
-_LONGEST_START = 60.0
-"""Seconds for which a reactor that starts counts as alive, though its loop does not run yet."""
+LONGEST_TURN = 60.0
+"""Seconds for which a reactor counts as alive though its loop does not come round: a start after a
+long time reads much, and a template may call a function that takes its time."""
 
 _ENDING = 1.0
 """Seconds for the kernel to take a killed process away."""
@@ -181,7 +182,10 @@ class Lease:
         self._valid = patience * VALID
         self._clock = clock
         self._count = 0
-        self._renewed_at = clock()
+        self._renewed_at = self._touched_at = clock()
+        self._over = threading.Event()
+        self._lost: DeposedError | None = None
+        self._thread: threading.Thread | None = None
         fresh = path.with_name(f"{path.name}.{os.getpid()}")
         try:
             self._fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -211,29 +215,41 @@ class Lease:
         self._renewed_at = now
         os.pwrite(self._fd, b"%0*d" % (_COUNT, self._count), 0)
 
-    @contextlib.contextmanager
-    def kept(self, longest: float = _LONGEST_START) -> Iterator[None]:
-        """Renew it beside what takes its time, such as a start, but not for ever."""
-        over = threading.Event()
-        deadline = self._clock() + longest
+    def keep(self) -> None:
+        """Renew it from now on, in a thread, as long as the loop gives signs of life (`touch`)."""
+        self._touched_at = self._clock()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._thread.start()
 
-        def keep() -> None:
-            with contextlib.suppress(DeposedError, OSError):
-                while not over.wait(RENEW_EVERY) and self._clock() < deadline:
-                    self.renew()
+    def touch(self) -> None:
+        """Give a sign of life of the loop.
 
-        thread = threading.Thread(target=keep, name="lease", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
+        Raises:
+            DeposedError: another reactor took over.
+        """
+        self._touched_at = self._clock()
+        if self._lost is not None:
+            raise self._lost
+
+    def _keep(self) -> None:
+        while not self._over.wait(RENEW_EVERY):
+            if self._clock() - self._touched_at > LONGEST_TURN:
+                continue
+            try:
+                self.renew()
+            except DeposedError as error:
+                self._lost = error
+                return
+            except OSError as error:
+                log.debug("the lease %s cannot be renewed: %s", self._path, error)
 
     def release(self, heir: str = "") -> None:
         """Let others have it: any of them, or one."""
         if self._fd < 0:
             return
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
         with contextlib.suppress(OSError):
             self._write(Holder(**{**asdict(self.holder), "heir": heir}))
         os.close(self._fd)

@@ -61,7 +61,7 @@ from reactor.rules.snapshot import Problem, Snapshot
 log = logging.getLogger(__name__)
 
 _TICK = leases.RENEW_EVERY
-"""Seconds between two looks at what has to be sent again, and two renewals of the lease."""
+"""Seconds between two looks at what has to be sent again, and two signs of life."""
 
 _TRY_AGAIN = 1.0
 """Seconds before a reactor that could not lead tries again."""
@@ -133,10 +133,10 @@ class Leading:
 
 
 def _lead(opts: Mapping[str, Any], stop: Stop, leading: Leading) -> None:
+    leading.term.lease.keep()
     with contextlib.ExitStack() as stack:
-        with leading.term.lease.kept():
-            role = ReactorRole(opts, stop, stack, leading)
-            role.begin()
+        role = ReactorRole(opts, stop, stack, leading)
+        role.begin()
         role.serve()
 
 
@@ -284,7 +284,7 @@ class ReactorRole:
             self._ticked_at = now
             self._publisher.tick()
             if self._leading is not None:
-                self._leading.term.lease.renew()
+                self._leading.term.lease.touch()
             if self._link is not None:
                 self._link.tick()
             if self._returns is not None:

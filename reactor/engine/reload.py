@@ -21,6 +21,8 @@ QUIET = 0.05
 """Seconds without a further change before a reload: a git checkout is one, not a thousand."""
 LONGEST = 0.5
 """Seconds after the first change when a reload happens even if changes go on."""
+MOST_LOOKS = 5
+"""Looks at files that change all the time before what was seen last is taken as it is."""
 LOOK_EVERY = 2.0
 """Seconds between two looks without any notice: network mounts send none."""
 
@@ -94,7 +96,7 @@ class Reloader:
     def _load(self) -> None:
         begun = time.monotonic()
         try:
-            snapshot = self._rules.load(self._snapshot)
+            snapshot = self._load_whole()
             self._watches.set(self._rules.watch_paths())
         except Exception:  # the boundary of the thread: a failed reload leaves the old rules
             log.exception("the rules could not be reloaded; the old ones stay in force")
@@ -103,6 +105,21 @@ class Reloader:
         self._snapshot = snapshot
         if differs:
             self._on_loaded(snapshot, time.monotonic() - begun)
+
+    def _load_whole(self) -> Snapshot:
+        """Return what all files held at one moment.
+
+        One look at many files takes its time, and a file that is moved meanwhile is seen at both
+        places or at neither. What two looks see alike was so between them.
+        """
+        snapshot = self._rules.load(self._snapshot)
+        if snapshot.same_as(self._snapshot):
+            return snapshot
+        for _ in range(MOST_LOOKS):
+            before, snapshot = snapshot, self._rules.load(snapshot)
+            if snapshot.same_as(before):
+                break
+        return snapshot
 
 
 class _Watches(FileSystemEventHandler):

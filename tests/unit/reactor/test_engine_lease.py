@@ -134,14 +134,63 @@ class TestTheHolder:
         clock.now += 60
         assert not lease.holds()
 
-    def test_kept_during_a_start(self, tmp_path):
-        """It is renewed beside, and no more afterwards."""
+    def test_kept_in_a_thread(self, tmp_path):
+        """Until it is released."""
         held = Lease(tmp_path / "l", HOLDER, PATIENCE)
         before = leases.look(tmp_path / "l")
-        with held.kept():
-            wait_for(lambda: not leases.look(tmp_path / "l").is_still(before), "a renewal")
-        assert "lease" not in [thread.name for thread in threading.enumerate()]
+        held.keep()
+        wait_for(lambda: not leases.look(tmp_path / "l").is_still(before), "a renewal")
+        held.touch()
         held.release()
+        assert "lease" not in [thread.name for thread in threading.enumerate()]
+
+    def test_a_loop_that_hangs(self, tmp_path, lease, clock, monkeypatch):
+        """Is not alive, though its process is, until it comes round again."""
+        monkeypatch.setattr(leases, "RENEW_EVERY", 0.01)
+        lease.keep()
+        clock.now += leases.LONGEST_TURN + 1
+        turns = _turns(lease)
+        before = leases.look(tmp_path / "l")
+        wait_for(lambda: turns() > 3, "some turns of the thread")
+        assert leases.look(tmp_path / "l").is_still(before)
+        lease.touch()
+        wait_for(lambda: not leases.look(tmp_path / "l").is_still(before), "a renewal")
+
+    def test_the_loop_is_told(self, tmp_path, lease, clock, monkeypatch):
+        """That another took over, when it comes round."""
+        monkeypatch.setattr(leases, "RENEW_EVERY", 0.01)
+        other = Lease(tmp_path / "l", HOLDER, PATIENCE, clock)
+        clock.now += PATIENCE
+        lease.keep()
+        wait_for(lambda: "lease" not in [t.name for t in threading.enumerate()], "the thread's end")
+        with pytest.raises(DeposedError):
+            lease.touch()
+        other.release()
+
+    def test_a_disk_that_takes_nothing(self, lease, monkeypatch, caplog):
+        """Costs a word, not the reactor."""
+        caplog.set_level("DEBUG", "reactor.engine.lease")
+        monkeypatch.setattr(leases, "RENEW_EVERY", 0.01)
+
+        def refuse():
+            raise OSError("no space")
+
+        monkeypatch.setattr(lease, "renew", refuse)
+        lease.keep()
+        wait_for(lambda: "cannot be renewed: no space" in caplog.text, "the word")
+        lease.touch()
+
+
+def _turns(lease):
+    """Count how often the thread of a lease looks at the clock."""
+    real, count = lease._clock, [0]
+
+    def clock():
+        count[0] += 1
+        return real()
+
+    lease._clock = clock
+    return lambda: count[0]
 
 
 class TestWhoMayTakeIt:

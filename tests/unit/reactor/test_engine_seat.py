@@ -134,7 +134,7 @@ class TestSeats:
             again.open()
         assert list(endpoints.master_reactors(opts)) == ["one"]
         one.close()
-        for name in ("", "Upper", "a/b", "x" * 11):
+        for name in ("", "Upper", "a/b", "x" * 10):
             with pytest.raises(ConfigError, match="cannot be a reactor's name"):
                 endpoints.master_reactor_named(opts, name)
 
