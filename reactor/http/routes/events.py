@@ -15,12 +15,13 @@ from starlette.types import Message, Receive, Scope, Send
 
 from bus.errors import DataError
 from reactor.http.auth import Identity
+from reactor.http.buffers import pieces
 from reactor.http.errors import NoSuchThingError
 from reactor.http.filters import Filter
 from reactor.http.models import Returned
 from reactor.http.permissions import need
 from reactor.http.services import Serves, Services, Who
-from reactor.http.streams import Stream, Streams, send_within, sse
+from reactor.http.streams import Stream, Streams, sse
 
 router = APIRouter(tags=["events"])
 
@@ -61,9 +62,11 @@ class EventStream(Response):
 
         async def pump() -> None:
             await send(start)
-            await send_within(send(_part(RETRY)))
+            await send(_part(RETRY))
             async for chunk in self._streams.chunks(self._stream, sse):
-                await send_within(send(_part(ALIVE if chunk is None else chunk)))
+                for piece in pieces(ALIVE if chunk is None else chunk):
+                    await send(_part(piece))
+                    self._stream.sent()
 
         try:
             await self._streams.run(self._stream, pump)
@@ -76,7 +79,7 @@ class EventStream(Response):
                     await send(_part(b"", more=False))
 
 
-def _part(body: bytes, *, more: bool = True) -> Message:
+def _part(body: bytes | memoryview, *, more: bool = True) -> Message:
     return {"type": "http.response.body", "body": body, "more_body": more}
 
 
