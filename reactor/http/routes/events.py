@@ -9,16 +9,15 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Path, Query
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from bus.errors import DataError
 from reactor.http.auth import Identity
 from reactor.http.buffers import pieces
 from reactor.http.errors import NoSuchThingError
 from reactor.http.filters import Filter
-from reactor.http.models import Returned
+from reactor.http.models import HIGHEST, Returned
 from reactor.http.permissions import need
 from reactor.http.services import Serves, Services, Who
 from reactor.http.streams import Stream, Streams, sse
@@ -153,7 +152,7 @@ async def recent(
     who: Who,
     tag: Annotated[list[str] | None, _GLOBS] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    before: Annotated[int | None, Query(ge=1, le=1 << 62)] = None,
+    before: Annotated[int | None, Query(ge=1, le=HIGHEST)] = None,
 ) -> Returned:
     """Return the newest events, the oldest of them first, each with its number."""
     need(bool(who.may.read), "read events")
@@ -162,10 +161,10 @@ async def recent(
 
 
 @router.get("/events/{seq}", summary="One event")
-async def event(services: Serves, who: Who, seq: int) -> Returned:
+async def event(
+    services: Serves, who: Who, seq: Annotated[int, Path(ge=1, le=HIGHEST)]
+) -> Returned:
     """Return an event whole, by its number."""
-    if not 0 < seq < 1 << 62:
-        raise DataError("the number of an event is a whole number above 0")
     row = await services.hub.find(seq)
     if row is None:
         raise NoSuchThingError(f"there is no event {seq} in the journal")
