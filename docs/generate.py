@@ -1,4 +1,4 @@
-"""Writes the two reference pages that follow from the code: options and commands.
+"""Writes what follows from the code: the pages of options and commands, man pages, completions.
 
 Run it after a change of either: ``.venv/bin/python docs/generate.py``. A test compares.
 """
@@ -14,6 +14,9 @@ import click
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
+PACKAGING = ROOT / "packaging"
+COMPLETIONS = {"bash": "reactor", "zsh": "_reactor", "fish": "reactor.fish"}
+"""Shell to the name that its completion script has to have where it is installed."""
 WIDTH = 88
 
 _OPTIONS = """\
@@ -93,10 +96,31 @@ PAGES = {"options.md": options_page, "commands.md": commands_page}
 """File name and what writes it."""
 
 
+def packaged() -> dict[Path, str]:
+    """Return the manual pages and completion scripts that packages install, by their paths."""
+    from reactor import __version__
+    from reactor.cli.completion import script_of
+    from reactor.cli.manpage import pages
+    from reactor.cli.program import program
+
+    files = {PACKAGING / "man" / name: text for name, text in pages(program, __version__).items()}
+    for shell, name in COMPLETIONS.items():
+        path = PACKAGING / "completions" / shell / name
+        files[path] = script_of(shell, program).strip() + "\n"
+    return files
+
+
 def main() -> None:
-    """Write both pages."""
+    """Write all of it; a manual page whose command is gone goes too."""
     for name, make in PAGES.items():
         (REFERENCE / name).write_text(make(), encoding="utf-8")
+    files = packaged()
+    for old in PACKAGING.glob("man/*.1"):
+        if old not in files:
+            old.unlink()
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

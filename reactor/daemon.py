@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
 from collections.abc import Sequence
 
 from reactor import systemd
@@ -13,7 +15,12 @@ log = logging.getLogger(__name__)
 
 def run(roles: Sequence[Role]) -> int:
     """Run ``roles`` until SIGTERM or SIGINT; return the exit status."""
-    return Supervisor(roles, on_ready=_tell_ready).run()
+    return Supervisor(
+        roles,
+        on_ready=lambda: _tell(systemd.READY),
+        on_stop=lambda: _tell(systemd.STOPPING),
+        on_turn=systemd.Watchdog(os.environ, os.getpid(), time.monotonic),
+    ).run()
 
 
 def say_defaults(role: str, directory: object, meaning: str) -> None:
@@ -33,5 +40,5 @@ def say_defaults(role: str, directory: object, meaning: str) -> None:
     )
 
 
-def _tell_ready() -> None:
-    systemd.notify(systemd.READY)
+def _tell(state: str) -> None:
+    systemd.notify(state)

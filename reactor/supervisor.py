@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import gc
 import logging
+import math
 import os
 import select
 import signal
@@ -86,6 +87,8 @@ class Supervisor:
         roles: in the order in which they start; they stop in the reverse order.
         say: tells a person, in one line, that a role died or was restarted.
         on_ready: called once, when all roles serve.
+        on_stop: called once, when it begins to end them.
+        on_turn: called at least as often as it says: it returns the seconds until the next time.
         on_hangup: whether SIGHUP ends it, as the end of a terminal should; a daemon ignores it.
         clock: seconds that never run backwards.
     """
@@ -96,12 +99,16 @@ class Supervisor:
         *,
         say: Callable[[str], None] = log.warning,
         on_ready: Callable[[], None] = lambda: None,
+        on_stop: Callable[[], None] = lambda: None,
+        on_turn: Callable[[], float] = lambda: math.inf,
         on_hangup: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._children = [_Child(role) for role in roles]
         self._say = say
         self._on_ready = on_ready
+        self._on_stop = on_stop
+        self._on_turn = on_turn
         self._on_hangup = on_hangup
         self._clock = clock
         self._failed = 0
@@ -194,6 +201,7 @@ class Supervisor:
         """Wait for a signal or the next restart, and act on it."""
         due = [child.restart_at - self._clock() for child in self._children if child.restart_at]
         wait = longest if self._stopping else max(0.0, min([longest, *due]))
+        wait = min(wait, self._on_turn())
         if select.select([wakeup], [], [], wait)[0]:
             with contextlib.suppress(BlockingIOError):
                 wakeup.recv(4096)
@@ -234,6 +242,7 @@ class Supervisor:
     def _stop_all(self, wakeup: socket.socket) -> None:
         """End the roles one after the other, later ones first; what hangs is killed."""
         self._stopping = True
+        self._on_stop()
         deadline = self._clock() + STOP_SECONDS
         alive = [child for child in reversed(self._children) if child.pid]
         for place, child in enumerate(alive):

@@ -6,8 +6,19 @@ import json
 import socket
 import ssl
 import urllib.error
+import urllib.parse
 import urllib.request
 from contextlib import closing, contextmanager
+
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import (
+    AcceptConnection,
+    CloseConnection,
+    Ping,
+    RejectConnection,
+    Request,
+    TextMessage,
+)
 
 from bus.config import private_dir
 from reactor.up import prepare
@@ -99,3 +110,58 @@ def stream(url, path, headers=None):
         opened = Stream(response)
         assert response.readline() == b"retry: 400\n"
         yield opened
+
+
+class WebSocket:
+    """A client of a WebSocket."""
+
+    def __init__(self, sock, protocol):
+        self._socket = sock
+        self._protocol = protocol
+        self._text = ""
+
+    def send(self, text):
+        self._socket.sendall(self._protocol.send(TextMessage(text)))
+
+    def event(self):
+        """Return the next event."""
+        said = self.receive()
+        assert said.startswith("data: "), said
+        assert said.endswith("}\n\n"), said
+        return json.loads(said.removeprefix("data: "))
+
+    def receive(self):
+        """Return the next text; the code of its end if it ends; the status if it is refused."""
+        while True:
+            for event in self._protocol.events():
+                match event:
+                    case TextMessage():
+                        self._text += event.data
+                        if event.message_finished:
+                            text, self._text = self._text, ""
+                            return text
+                    case Ping():
+                        self._socket.sendall(self._protocol.send(event.response()))
+                    case CloseConnection():
+                        return event.code
+                    case RejectConnection():
+                        return event.status_code
+                    case AcceptConnection():
+                        return "accepted"
+            data = self._socket.recv(65_536)
+            self._protocol.receive_data(data or None)
+
+
+@contextmanager
+def websocket(url, path, headers=()):
+    """Open a WebSocket, unless it is refused: what came of it is received first."""
+    where = urllib.parse.urlsplit(url)
+    with socket.create_connection((where.hostname, where.port), timeout=20) as plain:
+        sock = plain
+        if where.scheme == "https":
+            sock = INSECURE.wrap_socket(plain)
+        with closing(sock):
+            protocol = WSConnection(ConnectionType.CLIENT)
+            request = Request(where.netloc, path, extra_headers=list(headers))
+            sock.sendall(protocol.send(request))
+            yield WebSocket(sock, protocol)

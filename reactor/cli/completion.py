@@ -21,12 +21,18 @@ SHELLS = ("bash", "zsh", "fish")
 @click.pass_context
 def command(ctx: click.Context, shell: str | None) -> None:
     """Print a shell's completion script."""
+    name = shell or os.path.basename(os.environ.get("SHELL", ""))  # noqa: PTH119 - a name only
+    if name not in SHELLS:
+        raise click.UsageError(f"no completion for the shell {name!r}: name one of {SHELLS}", ctx)
+    click.echo(script_of(name, ctx.find_root().command))
+
+
+def script_of(shell: str, program: click.Command) -> str:
+    """Return a shell's completion script."""
     from click.shell_completion import get_completion_class
 
-    name = shell or os.path.basename(os.environ.get("SHELL", ""))  # noqa: PTH119 - a name only
-    found = get_completion_class(name)
-    if found is None:
-        raise click.UsageError(f"no completion for the shell {name!r}: name one of {SHELLS}", ctx)
+    found = get_completion_class(shell)
+    assert found is not None
     # Not source(), which starts a shell to ask for its version.
-    script = found(ctx.find_root().command, {}, "reactor", "_REACTOR_COMPLETE")
-    click.echo(script.source_template % script.source_vars())
+    script = found(program, {}, "reactor", "_REACTOR_COMPLETE")
+    return script.source_template % script.source_vars()

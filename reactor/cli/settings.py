@@ -143,6 +143,8 @@ class ListingGroup(Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """List if nothing else is asked for; options without a command are those of the list."""
+        if ctx.resilient_parsing:  # a shell asks what there is, to complete it
+            return super().parse_args(ctx, args)
         named = any(arg in self.commands or arg in ("-h", "--help") for arg in args)
         lists = not named and (not args or args[0].startswith("-"))
         return super().parse_args(ctx, ["list", *args] if lists else args)

@@ -35,6 +35,10 @@ def set_(settings: Settings, /, name: str, pam: bool, **grants: Any) -> None:
     The password is asked for, or is the first line of standard input.
     """
     allowed = granted(**grants)
+    if pam:
+        from reactor.http.passwords import pam_library
+
+        pam_library()  # said now, not at the first login
     password = None if pam else _password()
     with open_access(settings.master()) as access:
         access.set_user(name, password, allowed)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from starlette.responses import Response
+from starlette.responses import JSONResponse
 
 from reactor.http import jsonout
 
 
-class Json(Response):
+class Json(JSONResponse):
     """An answer in JSON that any reader takes, whatever an event or a function gave."""
-
-    media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
         """Return the content as JSON."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp
 from bus.errors import BusError
 from reactor import __version__
 from reactor.http.answers import Json, problem
+from reactor.http.description import describe, methods_of
 from reactor.http.errors import HttpError
 from reactor.http.guard import Guard
 from reactor.http.models import PROBLEMS
@@ -33,9 +35,9 @@ def create_app(services: Services) -> ASGIApp:
         redoc_url=None,
         default_response_class=Json,
         responses=PROBLEMS,
-        separate_input_output_schemas=False,
     )
     app.state.services = services
+    app.openapi = functools.partial(describe, app)  # type: ignore[method-assign]
     for router in ROUTERS:
         app.include_router(router)
     app.add_exception_handler(BusError, _on_bus_error)
@@ -55,9 +57,14 @@ async def _on_bus_error(_request: Request, error: Exception) -> Response:
     return problem(error.status, str(error), headers)
 
 
-async def _on_http_error(_request: Request, error: Exception) -> Response:
+async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return problem(error.status_code, str(error.detail), dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        routes = (route for router in ROUTERS for route in router.routes)
+        # Starlette names those of the first route of this path only.
+        headers["Allow"] = ", ".join(methods_of(routes, request.scope))
+    return problem(error.status_code, str(error.detail), headers)
 
 
 async def _on_invalid(_request: Request, error: Exception) -> Response:

@@ -96,16 +96,15 @@ class Authenticator:
         """Return whose token this is.
 
         Raises:
-            UnauthorizedError: nobody's.
-            TooManyError: nobody's, again and again.
+            UnauthorizedError: nobody's; asked again and again, it says when to come back.
         """
         token = self.access.token(secret)
         if token:
             return Identity(token)
         wait = self._by_address.wait(address)
         self._by_address.failed(address)
-        _refuse_for(wait)
-        raise UnauthorizedError("this token is not known, or has ended")
+        # No guess of a random token is slowed by a wait: the wait is for who asks by mistake.
+        raise UnauthorizedError("this token is not known, or has ended", retry_after=wait)
 
     def watch(self, identity: Identity) -> Callable[[], bool]:
         """Return what says, again and again, whether a token has neither ended nor changed."""

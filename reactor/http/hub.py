@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -30,11 +30,19 @@ from reactor.http.filters import Filter
 
 log = logging.getLogger(__name__)
 
-RING_BYTES = 8 << 20
-"""Bytes of encoded events that are kept for all streams together."""
+RING_BYTES = 2 << 20
+"""Bytes of encoded events that are kept for all streams together: who is further behind reads the
+journal, which the system has in memory too."""
+
+_MOST_SHARED = 4
+"""Filters that a batch keeps its chunks for: what more there are is made for each stream."""
 
 PAGE = 500
-"""Events of one batch: a slow client has about this many on the way."""
+"""Events that are read at once."""
+
+BATCH_BYTES = 64 << 10
+"""Bytes of encoded events of one batch, or one event: a slow client has about this many on the
+way, and so much besides what its connection holds."""
 
 _AHEAD = 8
 """Batches that wait for the loop before the thread reads on."""
@@ -80,7 +88,9 @@ class Batch:
         found = self._chunks.get(key)
         if found is None:
             chosen = self.rows if wanted.is_all else [r for r in self.rows if wanted(r.tag)]
-            found = self._chunks[key] = "".join(map(encode, chosen)).encode()
+            found = "".join(map(encode, chosen)).encode()
+            if len(self._chunks) < _MOST_SHARED:
+                self._chunks[key] = found
         return found
 
     def since(self, after: int) -> Batch:
@@ -233,9 +243,7 @@ class Hub:
 
     def _from_journal(self, seq: int, upto: int) -> Batch:
         page = self._reader().read(seq, PAGE, upto)
-        if not page:
-            return Batch(seq, upto, [])
-        return Batch(seq, page[-1][0], rows_of(page))
+        return next(batches_of(seq, page), Batch(seq, upto, []))
 
     def _reader(self) -> JournalReader:
         """Return this thread's reader of the journal that the bus writes now."""
@@ -297,6 +305,21 @@ def rows_of(events: Iterable[Numbered]) -> list[Row]:
             continue
         rows.append(Row(seq, tag, jsonout.dumps({"tag": tag, "data": data})))
     return rows
+
+
+def batches_of(before: int, events: Iterable[Numbered]) -> Iterator[Batch]:
+    """Decode events that come behind ``before``, and yield them in batches that are not large."""
+    batch = Batch(before, before, [])
+    for seq, raw in events:
+        batch.last = seq
+        for row in rows_of([(seq, raw)]):
+            batch.rows.append(row)
+            batch.size += len(row.json) + _OVERHEAD
+        if batch.size >= BATCH_BYTES:
+            yield batch
+            batch = Batch(seq, seq, [])
+    if batch.last > batch.before:
+        yield batch
 
 
 class _Reading(threading.Thread):
@@ -361,14 +384,18 @@ class _Reading(threading.Thread):
             taken = feed.take(PAGE)
             is_new = feed.bus_id != bus_id
             if taken or feed.after != before or is_new:
-                self._hand_over(Batch(0 if is_new else before, feed.after, rows_of(taken)), is_new)
+                self._hand_over(0 if is_new else before, feed.after, taken, is_new)
             elif not feed.behind:
                 poller.poll(_LOOK_MS)
 
-    def _hand_over(self, batch: Batch, is_new: bool) -> None:
-        batch.size = sum(len(row.json) + _OVERHEAD for row in batch.rows)
-        self._room.acquire()
-        self._post(self._deliver, batch, is_new)
+    def _hand_over(self, before: int, after: int, taken: Iterable[Numbered], is_new: bool) -> None:
+        for batch in batches_of(before, taken):
+            self._room.acquire()
+            self._post(self._deliver, batch, is_new)
+            before, is_new = batch.last, False
+        if before < after or is_new:  # what cannot be had again, at the end
+            self._room.acquire()
+            self._post(self._deliver, Batch(before, after, []), is_new)
 
     def _deliver(self, batch: Batch, is_new: bool) -> None:
         self._room.release()

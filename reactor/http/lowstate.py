@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from bus.jid import JidMaker
 from bus.tags import tagify
 from bus.wire import stamp
 from reactor.http.auth import Identity
-from reactor.http.errors import HttpError
+from reactor.http.errors import HttpError, NoSuchThingError
 from reactor.http.permissions import need
 
 _CREDENTIALS = frozenset({"client", "eauth", "token", "username", "password"})
@@ -60,29 +61,28 @@ def _low(chunk: Any) -> Low:
     if not isinstance(chunk, Mapping):
         raise HttpError("low data is a mapping with 'client' and 'fun'")
     client, fun = chunk.get("client"), chunk.get("fun")
-    if client not in CLIENTS:
+    if not isinstance(client, str) or client not in CLIENTS:
         raise HttpError(f"the client is one of {', '.join(CLIENTS)}")
     if not isinstance(fun, str) or not fun:
         raise HttpError("'fun' names one function, such as test.ping")
-    args = chunk.get("arg", [])
-    kwargs = chunk.get("kwarg") or {}
+    args = chunk.get("arg")
+    kwargs = chunk.get("kwarg")
+    kwargs = {} if kwargs is None else kwargs
     if not isinstance(kwargs, Mapping) or not all(isinstance(key, str) for key in kwargs):
         raise HttpError("'kwarg' is a mapping")
-    known = (
-        _LOCAL_KEYS if str(client).startswith("local") else _CREDENTIALS | {"fun", "arg", "kwarg"}
-    )
+    known = _LOCAL_KEYS if client.startswith("local") else _CREDENTIALS | {"fun", "arg", "kwarg"}
     beside = {key: value for key, value in chunk.items() if key not in known}
-    if str(client).startswith("local") and "tgt" not in chunk:
+    if client.startswith("local") and "tgt" not in chunk:
         raise HttpError("'tgt' says which minions")
     return Low(
-        client=str(client),
+        client=client,
         fun=fun,
-        args=list(args) if isinstance(args, list) else [args],
+        args=args if isinstance(args, list) else [] if args is None else [args],
         kwargs={**kwargs, **beside},
         tgt=_target(chunk.get("tgt", "*")),
-        tgt_type=str(chunk.get("tgt_type") or chunk.get("expr_form") or "glob"),
+        tgt_type=_target_type(chunk.get("tgt_type", chunk.get("expr_form", "glob"))),
         timeout=_seconds(chunk.get("timeout")),
-        full_return=chunk.get("full_return") in (True, "true", "True", "1"),
+        full_return=_truth(chunk.get("full_return", False)),
         batch=chunk.get("batch"),
     )
 
@@ -95,16 +95,29 @@ def _target(value: Any) -> Any:
     raise HttpError("'tgt' is text, or a list of ids")
 
 
+def _target_type(value: Any) -> str:
+    if isinstance(value, str) and value:
+        return value
+    raise HttpError("'tgt_type' is text, such as glob")
+
+
 def _seconds(value: Any) -> float | None:
-    if value in (None, ""):
+    if value is None:
         return None
     try:
-        seconds = float(value)
+        seconds = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError) as error:
         raise HttpError("'timeout' is a number of seconds") from error
     if not 0 <= seconds <= _LONGEST_WAIT:
         raise HttpError(f"'timeout' is between 0 and {_LONGEST_WAIT:g} seconds")
     return seconds
+
+
+def _truth(value: Any) -> bool:
+    known = {True: True, False: False, "true": True, "false": False, "True": True, "False": False}
+    if isinstance(value, bool | str) and value in known:
+        return known[value]
+    raise HttpError("'full_return' is true or false")
 
 
 class Clients:
@@ -178,6 +191,8 @@ class Clients:
 
         So a minion that comes between this look and the job is not in it by mistake.
         """
+        if low.tgt_type == "nodegroup" and low.tgt not in self._opts["nodegroups"]:
+            raise NoSuchThingError(f"there is no nodegroup {str(low.tgt)[:80]!r}")
         if who.may.may_run("*", low.fun):
             return low.tgt, low.tgt_type
         minions = await self._local.match(low.tgt, low.tgt_type)

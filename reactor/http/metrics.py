@@ -5,6 +5,7 @@ Labels are bounded: a part, a counter's name, a status. Never a tag, a minion or
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_NAME = re.compile(r"[a-z][a-z_]{0,40}")
+_MOST_COUNTERS = 100
+"""Of one part: whatever a part may count, what Prometheus has to keep stays small."""
 
 Family = CounterMetricFamily | GaugeMetricFamily
 
@@ -44,12 +49,21 @@ def families(statuses: Mapping[str, Any]) -> Iterator[Family]:
     )
     yield _counter("reactor_events", "Events that the bus has journaled.", bus.get("last_seq"))
     yield _gauge("reactor_listeners", "Listeners of the bus.", bus.get("listeners"))
+    journal = bus.get("journal") or {}
+    yield _gauge("reactor_journal_bytes", "Bytes of the journal.", journal.get("bytes"))
+    yield _gauge("reactor_journal_events", "Events in the journal.", journal.get("events"))
+    keys = GaugeMetricFamily("reactor_keys", "Keys of minions by state.", labels=["state"])
+    for state, count in sorted((link.get("keys") or {}).items()):
+        keys.add_metric([str(state)], _number(count))
+    yield keys
     yield _gauge("reactor_minions_connected", "Connected minions.", link.get("connected"))
     yield _gauge("reactor_rules", "Rules in force.", reactor.get("rules"))
     yield _gauge("reactor_rule_problems", "Problems in rule files.", reactor.get("problems"))
     yield _gauge("reactor_events_behind", "Events not yet read.", reactor.get("behind"))
     yield _gauge("reactor_firings_under_way", "Firings under way.", reactor.get("under_way"))
     yield _gauge("reactor_calls_waiting", "Calls that wait for a worker.", reactor.get("waiting"))
+    yield _gauge("reactor_dead_letters", "Reactions failed for good.", reactor.get("dead"))
+    yield _counter("reactor_events_missed", "Events gone unread.", reactor.get("lost"))
     yield _gauge("reactor_http_streams", "Event streams.", http.get("streams"))
     yield _counter("reactor_http_stream_lost", "Events streams lost.", http.get("dropped"))
     answers = CounterMetricFamily("reactor_http_answers", "Answers of HTTP.", labels=["status"])
@@ -61,8 +75,8 @@ def families(statuses: Mapping[str, Any]) -> Iterator[Family]:
     )
     for part in ("bus", "link", "reactor"):
         counters = (statuses.get(part) or {}).get("counters") or {}
-        for what, count in sorted(counters.items()):
-            if isinstance(count, int | float):
+        for what, count in sorted(counters.items())[:_MOST_COUNTERS]:
+            if isinstance(count, int | float) and _NAME.fullmatch(str(what)):
                 counted.add_metric([part, str(what)], count)
     yield counted
 

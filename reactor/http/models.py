@@ -6,6 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+HIGHEST = (1 << 53) - 1
+"""The highest number of an event that can be asked for: the last one that JSON's readers agree
+on."""
+
 
 class Problem(BaseModel):
     """What went wrong, in Salt's form."""
@@ -26,14 +30,42 @@ class Fired(BaseModel):
 class FireRequest(BaseModel):
     """An event to fire."""
 
-    tag: str = Field(min_length=1, max_length=4096, examples=["myco/deploy/done"])
+    tag: str = Field(
+        min_length=1,
+        max_length=4096,
+        json_schema_extra={"pattern": r"^[^\x00-\x1f\x7f]+$"},
+        examples=["myco/deploy/done"],
+    )
     data: dict[str, Any] = Field(default_factory=dict)
 
 
 class Returned(BaseModel):
     """Salt's form of most answers: a list with what was asked for."""
 
-    value: list[Any] = Field(serialization_alias="return")
+    model_config = ConfigDict(populate_by_name=True)
+
+    value: list[Any] = Field(validation_alias="return", serialization_alias="return")
+
+
+class KeysReturned(BaseModel):
+    """Keys by their state, as Salt has them: no list."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    value: dict[str, Any] = Field(validation_alias="return", serialization_alias="return")
+    fingerprints: dict[str, dict[str, str]] = Field(default_factory=dict)
+
+
+class JobReturned(Returned):
+    """A job: what minions returned, and what it was."""
+
+    info: list[dict[str, Any]]
+
+
+class Sent(Returned):
+    """Jobs that were sent, and where their returns will be."""
+
+    links: dict[str, Any] = Field(validation_alias="_links", serialization_alias="_links")
 
 
 class Health(BaseModel):

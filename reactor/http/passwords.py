@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import secrets
 from base64 import b64decode, b64encode
+from typing import Any
 
 from reactor.errors import ReactorError
 
@@ -43,17 +44,28 @@ def matches_pam(user: str, password: str, service: str) -> bool:
     Raises:
         ReactorError: PAM cannot be asked from here.
     """
-    try:
-        import pamela  # type: ignore[import-untyped,import-not-found,unused-ignore]
-    except ImportError as error:
-        raise ReactorError(
-            "logins of PAM need one more library: pip install 'reactor-bus[pam]'"
-        ) from error
+    pamela = pam_library()
     try:
         pamela.authenticate(user, password, service=service, resetcred=0)
     except pamela.PAMError:
         return False
     return True
+
+
+def pam_library() -> Any:
+    """Return the library that asks PAM.
+
+    Raises:
+        ReactorError: it is not installed, or finds no PAM on this system.
+    """
+    try:
+        import pamela  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    except (ImportError, OSError, AttributeError) as error:
+        raise ReactorError(
+            "logins of PAM need the system's PAM and one more library: "
+            "pip install 'reactor-bus[pam]'"
+        ) from error
+    return pamela
 
 
 def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:

@@ -75,14 +75,20 @@ class Services:
 
     # -- asking the other roles -----------------------------------------------------------------
 
-    async def ask(self, part: str, method: str, params: Mapping[str, Any] | None = None) -> Any:
+    async def ask(
+        self,
+        part: str,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+        seconds: float = ASK_SECONDS,
+    ) -> Any:
         """Ask the ``bus``, the ``link`` or the ``reactor``.
 
         Raises:
             BusError: it is not there, or says what was wrong.
         """
         address = _ADDRESSES[part](self.opts)
-        return await asyncio.to_thread(rpc.call, address, method, params, ASK_SECONDS)
+        return await asyncio.to_thread(rpc.call, address, method, params, seconds)
 
     async def fire(self, tag: str, data: Mapping[str, Any]) -> int:
         """Fire an event; return its number once it is in the journal.

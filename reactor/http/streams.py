@@ -37,6 +37,11 @@ def websocket(row: Row) -> str:
     return f"data: {row.json}\n\n"
 
 
+def websocket_numbered(row: Row) -> str:
+    """Return the same with the event's number, for a client that may come back."""
+    return f'data: {row.json[:-1]}, "seq": {row.seq}}}\n\n'
+
+
 @dataclass(slots=True, eq=False)
 class Stream:
     """One client that gets events.
@@ -50,6 +55,8 @@ class Stream:
         is_valid: says whether its token still holds.
         lost: events that it was told it will not get.
         epoch: which numbering ``after`` belongs to.
+        sent_at: when it last took something, of a clock that never runs backwards.
+        is_sending: there is something that it has not taken yet.
     """
 
     wanted: Filter
@@ -60,7 +67,16 @@ class Stream:
     lost: int = 0
     epoch: int = 0
     sent_at: float = 0.0
+    is_sending: bool = False
     task: asyncio.Task[None] | None = None
+
+    def sent(self) -> None:
+        """Note that the client has taken something."""
+        self.sent_at = time.monotonic()
+
+    def is_stalled(self, now: float) -> bool:
+        """Say whether the client has taken nothing for too long."""
+        return self.is_sending and now - self.sent_at > STALL_SECONDS
 
 
 class Streams:
@@ -134,8 +150,8 @@ class Streams:
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
-        except (TimeoutError, OSError) as error:
-            log.info("an event stream ended: %s", error or "the client took nothing")
+        except OSError as error:
+            log.info("an event stream ended: %s", error)
 
     def end_all(self) -> None:
         """End every stream: the server stops."""
@@ -149,12 +165,19 @@ class Streams:
     async def _tick(self) -> None:
         while not self.is_closing:
             await asyncio.sleep(_TICK)
-            self._end_invalid()
+            self._end_lost()
             self.hub.wake()
 
-    def _end_invalid(self) -> None:
+    def _end_lost(self) -> None:
+        """End the streams whose tokens have ended, and those whose clients take nothing."""
+        now = time.monotonic()
         for stream in list(self._streams):
-            if stream.task and not stream.is_valid():
+            if stream.task is None:
+                continue
+            if stream.is_stalled(now):
+                log.info("an event stream ended: the client took nothing")
+                stream.task.cancel()
+            elif not stream.is_valid():
                 stream.task.cancel()
 
     # -- what comes next ------------------------------------------------------------------------
@@ -163,16 +186,14 @@ class Streams:
         self, stream: Stream, encode: Callable[[Row], str]
     ) -> AsyncIterator[bytes | None]:
         """Yield what a stream gets, whole events; None for a sign of life."""
-        stream.sent_at = time.monotonic()
+        stream.sent()
         while stream.limit is None or stream.limit > 0:
-            chunk = await self._next(stream, encode)
-            now = time.monotonic()
-            if chunk:
-                stream.sent_at = now
+            chunk = await self._next(stream, encode) or None
+            if chunk or time.monotonic() - stream.sent_at >= self._heartbeat:
+                stream.sent()
+                stream.is_sending = True
                 yield chunk
-            elif now - stream.sent_at >= self._heartbeat:
-                stream.sent_at = now
-                yield None
+                stream.is_sending = False
 
     async def _next(self, stream: Stream, encode: Callable[[Row], str]) -> bytes:
         hub = self.hub
@@ -237,13 +258,3 @@ class Streams:
         stream.epoch = self.hub.epoch
         if stream.after > self.hub.last:
             stream.after = 0
-
-
-async def send_within(send: Awaitable[None]) -> None:
-    """Wait for a client to take something, but not for ever.
-
-    Raises:
-        TimeoutError: it takes nothing.
-    """
-    async with asyncio.timeout(STALL_SECONDS):
-        await send

@@ -203,7 +203,7 @@ def test_one_event(url, token):
     status, said = answer(url, "/events/1", token=token)
     assert (status, said["return"][0]["seq"]) == (200, 1)
     assert answer(url, "/events/999999999", token=token)[0] == 404
-    assert answer(url, "/events/0", token=token)[0] == 400
+    assert answer(url, "/events/0", token=token)[0] == 422
 
 
 def test_login_and_logout(system, url):

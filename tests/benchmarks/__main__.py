@@ -30,6 +30,7 @@ WORKS = (
     "matching",
     "reload",
     "memory",
+    "eventstreams",
 )
 """Each is a module here with a ``TITLE`` and a ``run(settings)`` that yields rows."""
 

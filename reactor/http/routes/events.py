@@ -9,18 +9,18 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Path, Query
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from bus.errors import DataError
 from reactor.http.auth import Identity
+from reactor.http.buffers import pieces
 from reactor.http.errors import NoSuchThingError
 from reactor.http.filters import Filter
-from reactor.http.models import Returned
+from reactor.http.models import HIGHEST, Returned
 from reactor.http.permissions import need
 from reactor.http.services import Serves, Services, Who
-from reactor.http.streams import Stream, Streams, send_within, sse
+from reactor.http.streams import Stream, Streams, sse
 
 router = APIRouter(tags=["events"])
 
@@ -61,9 +61,11 @@ class EventStream(Response):
 
         async def pump() -> None:
             await send(start)
-            await send_within(send(_part(RETRY)))
+            await send(_part(RETRY))
             async for chunk in self._streams.chunks(self._stream, sse):
-                await send_within(send(_part(ALIVE if chunk is None else chunk)))
+                for piece in pieces(ALIVE if chunk is None else chunk):
+                    await send(_part(piece))
+                    self._stream.sent()
 
         try:
             await self._streams.run(self._stream, pump)
@@ -76,7 +78,7 @@ class EventStream(Response):
                     await send(_part(b"", more=False))
 
 
-def _part(body: bytes, *, more: bool = True) -> Message:
+def _part(body: bytes | memoryview, *, more: bool = True) -> Message:
     return {"type": "http.response.body", "body": body, "more_body": more}
 
 
@@ -150,7 +152,7 @@ async def recent(
     who: Who,
     tag: Annotated[list[str] | None, _GLOBS] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    before: Annotated[int | None, Query(ge=1, le=1 << 62)] = None,
+    before: Annotated[int | None, Query(ge=1, le=HIGHEST)] = None,
 ) -> Returned:
     """Return the newest events, the oldest of them first, each with its number."""
     need(bool(who.may.read), "read events")
@@ -159,10 +161,10 @@ async def recent(
 
 
 @router.get("/events/{seq}", summary="One event")
-async def event(services: Serves, who: Who, seq: int) -> Returned:
+async def event(
+    services: Serves, who: Who, seq: Annotated[int, Path(ge=1, le=HIGHEST)]
+) -> Returned:
     """Return an event whole, by its number."""
-    if not 0 < seq < 1 << 62:
-        raise DataError("the number of an event is a whole number above 0")
     row = await services.hub.find(seq)
     if row is None:
         raise NoSuchThingError(f"there is no event {seq} in the journal")

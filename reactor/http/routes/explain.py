@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from bus.errors import WireError
@@ -18,7 +18,7 @@ from reactor.http import chains
 from reactor.http.answers import Json, returned
 from reactor.http.auth import Identity
 from reactor.http.errors import NoSuchThingError
-from reactor.http.models import Returned
+from reactor.http.models import HIGHEST, Returned
 from reactor.http.permissions import need
 from reactor.http.services import Serves, Who, need_reading
 
@@ -27,8 +27,8 @@ router = APIRouter(tags=["rules"])
 LOOK_AHEAD = 5_000
 """Events behind one in which its effects are looked for."""
 
-_TOP = 1 << 62
-Seq = Annotated[int, Field(ge=1, lt=_TOP)]
+Seq = Annotated[int, Field(ge=1, le=HIGHEST)]
+Number = Annotated[int, Path(ge=1, le=HIGHEST)]
 
 
 class DeadRequest(BaseModel):
@@ -47,7 +47,9 @@ class ReplayRequest(BaseModel):
 
     seq: Seq
     rule: str = Field("", max_length=200, description="Only this rule.")
-    run: bool = Field(default=False, description="Have the reactions run, not only be worked out.")
+    run: bool = Field(
+        default=False, strict=True, description="Have the reactions run, not only be worked out."
+    )
 
 
 @router.get("/traces", response_model=Returned, summary="What rules did, step by step")
@@ -56,7 +58,7 @@ async def traces(
     who: Who,
     rule: Annotated[str, Query(max_length=200)] = "",
     reaction: Annotated[str, Query(max_length=300)] = "",
-    seq: Annotated[int | None, Query(ge=1, lt=_TOP)] = None,
+    seq: Annotated[int | None, Query(ge=1, le=HIGHEST)] = None,
     failed: bool = False,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
 ) -> Json:
@@ -68,10 +70,10 @@ async def traces(
 
 
 @router.get("/why/{seq}", response_model=Returned, summary="What became of an event")
-async def why(services: Serves, who: Who, seq: int) -> Json:
+async def why(services: Serves, who: Who, seq: Number) -> Json:
     """Say what each rule made of an event, and why, with the value of every condition."""
     need_reading(who, "reactor/rules/reloaded", "rules")
-    return returned(await asyncio.to_thread(_explained, services.opts, who, _in_range(seq)))
+    return returned(await asyncio.to_thread(_explained, services.opts, who, seq))
 
 
 def _explained(opts: Any, who: Identity, seq: int) -> dict[str, Any]:
@@ -93,16 +95,10 @@ def _event(journal: JournalReader, who: Identity, seq: int) -> Event:
     return event
 
 
-def _in_range(seq: int) -> int:
-    if not 0 < seq < _TOP:
-        raise NoSuchThingError(f"there is no event {seq} in the journal")
-    return seq
-
-
 @router.get("/events/{seq}/chain", response_model=Returned, summary="Its causes and effects")
-async def chain(services: Serves, who: Who, seq: int) -> Json:
+async def chain(services: Serves, who: Who, seq: Number) -> Json:
     """Return what caused an event, the event, and what it caused, as far as it may be read."""
-    return returned(await asyncio.to_thread(_chain, services.opts, who, _in_range(seq)))
+    return returned(await asyncio.to_thread(_chain, services.opts, who, seq))
 
 
 def _chain(opts: Any, who: Identity, seq: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from bus.tags import tagify
 from reactor.http import bodies
 from reactor.http.answers import Json
-from reactor.http.errors import TooManyError
+from reactor.http.errors import NoSuchThingError, TooManyError
 from reactor.http.hooks import Signed, hook_for
 from reactor.http.models import Fired
 from reactor.http.permissions import need
@@ -53,6 +53,8 @@ async def hook(request: Request, services: Serves, path: str) -> Json:
 
 
 async def _take(request: Request, services: Services, path: str) -> Json:
+    if not path.isprintable():
+        raise NoSuchThingError("no webhook has a control character in its path")
     tag = tagify(["netapi", "hook", *filter(None, path.split("/"))])
     found = hook_for(services.hooks, path)
     if found is None:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query
 from reactor.http.answers import Json, returned
 from reactor.http.auth import Identity
 from reactor.http.errors import NoSuchThingError
-from reactor.http.models import Returned
+from reactor.http.models import JobReturned, Returned
 from reactor.http.permissions import need
 from reactor.http.services import Serves, Who
 
@@ -28,8 +28,10 @@ async def jobs(
     return returned(shown)
 
 
-@router.get("/jobs/{jid}", response_model=Returned, summary="One job")
-async def job(services: Serves, who: Who, jid: Annotated[str, Path(pattern=r"^\d{1,30}$")]) -> Json:
+@router.get("/jobs/{jid}", response_model=JobReturned, summary="One job")
+async def job(
+    services: Serves, who: Who, jid: Annotated[str, Path(pattern=r"^[0-9]{20}$")]
+) -> Json:
     """Return a job and what each minion returned, as far as the token may read it."""
     need(_may_see(who, jid), f"read job {jid}")
     found: dict[str, Any] = await services.ask("link", "jobs.get", {"jid": jid})

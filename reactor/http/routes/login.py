@@ -16,21 +16,28 @@ from reactor.http.services import Serves, Services, Who
 
 router = APIRouter(tags=["login"])
 
+_TEXT = {"type": "string", "minLength": 1}
+_EAUTH = {
+    "type": "string",
+    "description": "pam asks PAM only; others ask what the user is kept by.",
+}
 _LOGIN = {
-    "type": "object",
-    "properties": {
-        "username": {"type": "string"},
-        "password": {"type": "string"},
-        "eauth": {"type": "string", "enum": ["auto", "file", "pam"]},
-        "token": {"type": "string", "description": "Instead of user and password."},
-    },
+    "anyOf": [
+        {
+            "type": "object",
+            "required": ["username", "password"],
+            "properties": {"username": _TEXT, "password": _TEXT, "eauth": _EAUTH},
+        },
+        {"type": "object", "required": ["token"], "properties": {"token": _TEXT}},
+    ]
 }
 _BODY = {
     "requestBody": {
+        "required": True,
         "content": {
             "application/json": {"schema": _LOGIN},
             "application/x-www-form-urlencoded": {"schema": _LOGIN},
-        }
+        },
     }
 }
 

@@ -13,13 +13,13 @@ from reactor.http.answers import Json, returned
 from reactor.http.auth import Identity
 from reactor.http.errors import HttpError, NoSuchThingError
 from reactor.http.lowstate import Low
-from reactor.http.models import Returned
-from reactor.http.routes.run import LOW_BODY, read
+from reactor.http.models import KeysReturned, Returned, Sent
+from reactor.http.routes.run import JOB_BODY, read
 from reactor.http.services import Serves, Services, Who, need_reading
 
 router = APIRouter(tags=["jobs and minions"])
 
-MinionId = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^/*?\[\]',\s]+$")]
+MinionId = Annotated[str, Path(min_length=1, max_length=200)]
 
 _FOLDERS = ("minions", "minions_pre", "minions_rejected", "minions_denied")
 
@@ -68,7 +68,7 @@ async def _minions(services: Services, who: Identity) -> dict[str, Any]:
     }
 
 
-@router.post("/minions", response_model=Returned, summary="Send a job", openapi_extra=LOW_BODY)
+@router.post("/minions", response_model=Sent, summary="Send a job", openapi_extra=JOB_BODY)
 async def send(request: Request, services: Serves, who: Who) -> Json:
     """Send a job without waiting, as Salt's route does: low data without ``client``."""
     body = await read(request)
@@ -76,12 +76,14 @@ async def send(request: Request, services: Serves, who: Who) -> Json:
     if not all(isinstance(chunk, dict) for chunk in chunks):
         raise HttpError("low data is a mapping with 'tgt' and 'fun'")
     parsed = lowstate.parse([{**chunk, "client": "local_async"} for chunk in chunks])
+    for low in parsed:
+        services.clients.check(low, who)
     sent = [await services.clients.run(low, who) for low in parsed]
     links = [{"href": f"/jobs/{job['jid']}"} for job in sent if job]
     return Json({"return": sent, "_links": {"jobs": links}})
 
 
-@router.get("/keys", response_model=Returned, summary="The keys by their state")
+@router.get("/keys", response_model=KeysReturned, summary="The keys by their state")
 async def keys(services: Serves, who: Who) -> Json:
     """Return the ids of minions by the states of their keys, with the fingerprints."""
     need_reading(who, "salt/key", "keys")
@@ -94,7 +96,7 @@ async def keys(services: Serves, who: Who) -> Json:
     )
 
 
-@router.get("/keys/{mid}", response_model=Returned, summary="One key")
+@router.get("/keys/{mid}", response_model=KeysReturned, summary="One key")
 async def key(services: Serves, who: Who, mid: MinionId) -> Json:
     """Return the fingerprint of a minion's key, under its state."""
     need_reading(who, "salt/key", "keys")
@@ -114,6 +116,9 @@ async def change_key(services: Serves, who: Who, mid: MinionId, wanted: KeyReque
         KeyAction.DELETE: {},
     }[wanted.action]
     low = Low("wheel", f"key.{wanted.action.value}", [mid], dict(options))
+    services.clients.check(low, who)
+    if mid not in set().union(*(await _fingerprints(services)).values()):  # no glob, no list
+        raise NoSuchThingError(f"there is no key of {mid}")
     done = await services.clients.run(low, who)
     changed: dict[str, Any] = done["data"]["return"] or {}
     if not any(mid in names for names in changed.values()):

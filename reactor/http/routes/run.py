@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request
 
+from bus.targets import TARGET_TYPES
 from reactor.http import bodies, lowstate
 from reactor.http.answers import Json, returned
 from reactor.http.auth import Identity, address_of
@@ -16,36 +17,73 @@ from reactor.http.services import Serves, Services, Who
 
 router = APIRouter(tags=["functions"])
 
-_LOW = {
-    "type": "object",
-    "required": ["client", "fun"],
-    "properties": {
-        "client": {"type": "string", "enum": list(lowstate.CLIENTS)},
-        "fun": {"type": "string", "minLength": 1},
-        "tgt": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
-        "tgt_type": {"type": "string"},
-        "arg": {"type": "array", "items": {}},
-        "kwarg": {"type": "object"},
-        "timeout": {"type": "number", "minimum": 0, "maximum": 3600},
-        "full_return": {"type": "boolean"},
-    },
+_TEXT = {"type": "string", "minLength": 1}
+_CALL = {"fun": _TEXT, "arg": {}, "kwarg": {"type": ["object", "null"]}}
+_JOB = {
+    "timeout": {"type": ["number", "null"], "minimum": 0, "maximum": 3600},
+    "full_return": {"type": "boolean"},
 }
-LOW_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "anyOf": [
-                        _LOW,
-                        {"type": "array", "items": _LOW, "minItems": 1, "maxItems": 100},
-                    ]
-                }
+_FORMS = {
+    "grain": {"pattern": "^[^:]+:"},
+    "pcre": {"format": "regex"},
+    "grain_pcre": {"pattern": "^[A-Za-z0-9_]+:[A-Za-z0-9_]+$"},
+    "ipcidr": {"format": "ipv4"},
+}
+
+
+def _of(targets: Mapping[str, Any], *types: str) -> dict[str, Any]:
+    return {"tgt": targets, "tgt_type": {"type": "string", "enum": list(types)}}
+
+
+_BY_TEXT = _of(_TEXT, *(name for name in TARGET_TYPES if name not in _FORMS))
+_BY_FORM = [_of({**_TEXT, **form}, name) for name, form in _FORMS.items()]
+_BY_LIST = _of({"type": "array", "items": {"type": "string"}}, "list")
+
+
+def _low(properties: Mapping[str, Any], *required: str) -> dict[str, Any]:
+    return {"type": "object", "required": ["fun", *required], "properties": properties}
+
+
+def _jobs(client: Mapping[str, Any]) -> list[dict[str, Any]]:
+    more = {**client, **_CALL, **_JOB}
+    return [
+        _low({**more, **_BY_TEXT}, "tgt", *client),
+        *(_low({**more, **by}, "tgt", "tgt_type", *client) for by in (*_BY_FORM, _BY_LIST)),
+    ]
+
+
+def _client(names: Iterable[str]) -> dict[str, Any]:
+    return {"client": {"type": "string", "enum": list(names)}}
+
+
+def _body(lows: list[dict[str, Any]], form: Mapping[str, Any]) -> dict[str, Any]:
+    low = {"anyOf": lows}
+    several = {"type": "array", "items": low, "minItems": 1, "maxItems": lowstate.MOST_CHUNKS}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": {"anyOf": [*lows, several]}},
+                "application/x-www-form-urlencoded": {"schema": form},
             },
-            "application/x-www-form-urlencoded": {"schema": _LOW},
-        },
+        }
     }
-}
+
+
+_IN_FORM = {"fun": _TEXT, **_BY_TEXT, "arg": {"type": "string"}}
+_OF_MINIONS = tuple(name for name in lowstate.CLIENTS if name.startswith("local"))
+_OF_MASTER = tuple(name for name in lowstate.CLIENTS if not name.startswith("local"))
+LOW_BODY = _body(
+    [
+        *_jobs(_client(_OF_MINIONS)),
+        _low({**_client(_OF_MASTER), **_CALL}, "client"),
+    ],
+    _low({**_client(_OF_MINIONS), **_IN_FORM}, "client", "tgt"),
+)
+"""What `/` and `/run` take."""
+
+JOB_BODY = _body(_jobs({}), _low(_IN_FORM, "tgt"))
+"""What `/minions` takes: low data of a job, without a client."""
 
 
 @router.post("/", response_model=Returned, summary="Run functions", openapi_extra=LOW_BODY)

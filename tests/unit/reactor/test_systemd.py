@@ -1,10 +1,11 @@
 """Telling systemd."""
 
+import math
 import socket
 
 import pytest
 
-from reactor.systemd import READY, notify
+from reactor.systemd import READY, Watchdog, notify
 
 
 @pytest.mark.parametrize("name", ["{tmp}/notify", "@reactor-test-{tmp}"])
@@ -24,3 +25,40 @@ def test_nobody_to_tell(monkeypatch, name):
     """Without systemd, nothing happens."""
     monkeypatch.setenv("NOTIFY_SOCKET", name)
     assert not notify(READY)
+
+
+class TestWatchdog:
+    """A sign of life, well before systemd misses it."""
+
+    def test_in_time(self):
+        """The first at once, each further one before half of the time is over."""
+        now, told = [100.0], []
+        watchdog = Watchdog({"WATCHDOG_USEC": "10000000"}, 7, lambda: now[0], told.append)
+        assert watchdog() == 4.0
+        assert watchdog() == 4.0
+        assert told == ["WATCHDOG=1"]
+        now[0] += 3
+        assert watchdog() == 1.0
+        now[0] += 1.5
+        assert watchdog() == 4.0
+        assert told == ["WATCHDOG=1"] * 2
+
+    @pytest.mark.parametrize(
+        "environ",
+        [
+            {},
+            {"WATCHDOG_USEC": "soon"},
+            {"WATCHDOG_USEC": "0"},
+            {"WATCHDOG_USEC": "1000", "WATCHDOG_PID": "8"},
+        ],
+    )
+    def test_nobody_asks(self, environ):
+        """Or asks another process."""
+        told = []
+        assert Watchdog(environ, 7, lambda: 0.0, told.append)() == math.inf
+        assert told == []
+
+    def test_of_this_process(self):
+        """As systemd names it."""
+        environ = {"WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "7"}
+        assert Watchdog(environ, 7, lambda: 0.0, lambda _state: None)() == 0.4

@@ -1,0 +1,80 @@
+"""Whatever the API's description allows, and what it does not, asked of a running server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.web import answer, ask, new_token, serving, stream, url_of
+
+PLAIN = "http_self_signed: false\nhttp_hook_rate: 0\n"
+
+
+# Streams of events have no end, so they are asked for by other tests.
+LOW = "/|/run|/minions"
+"""Routes that take low data: whether a text is a target of its type, no schema can say."""
+
+ROUNDS = {
+    "most routes": [
+        "--exclude-path-regex", f"^(/events|{LOW})$",
+        "--phases", "coverage,fuzzing", "--max-examples", "2",
+    ],
+    "low data": [
+        "--include-path-regex", f"^({LOW})$",
+        "--phases", "fuzzing", "--max-examples", "20",
+        "--exclude-checks", "positive_data_acceptance",
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory):
+    """A running system that refuses nobody for asking too often."""
+    with serving(tmp_path_factory.mktemp("schema"), more=PLAIN) as made:
+        yield made
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", ROUNDS)
+def test_the_api_does_as_it_is_described(system, tmp_path, name):
+    """No answer of 500, none that is not described; what is wrong is refused, what is right not."""
+    url, token = url_of(system), new_token(system, "all", "--all")
+    ended = subprocess.run(
+        [
+            sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json",
+            "--header", f"X-Auth-Token: {token}", "--seed", "1", "--no-color", *ROUNDS[name],
+        ],
+        capture_output=True, text=True, timeout=380, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout[-8000:] + ended.stderr[-2000:]
+    assert "Tested: " in ended.stdout
+    # It still serves, and nothing fell over on the way.
+    with stream(url, f"/events?token={token}&since=0&limit=1") as opened:
+        assert opened.event()["id"] == "1"
+    assert answer(url, "/readyz") == (200, {"ok": True})
+    assert "Traceback" not in system.log.read_text()
+
+
+def test_a_method_that_a_path_does_not_have(system):
+    """The answer names those that it has, in whichever routes."""
+    url = url_of(system)
+    for path, methods in (("/login", "GET, POST"), ("/keys/x", "GET, POST"), ("/fire", "POST")):
+        status, headers, _ = ask(url, path, method="PUT")
+        assert (status, headers["Allow"]) == (405, methods)
+
+
+def test_the_description_says_who_needs_a_token(system):
+    """And what comes back, in which form."""
+    url = url_of(system)
+    said = answer(url, "/openapi.json")[1]
+    assert set(said["components"]["securitySchemes"]) == {"header", "bearer", "cookie", "query"}
+    paths = said["paths"]
+    assert len(paths["/fire"]["post"]["security"]) == 4
+    for path, method in (("/livez", "get"), ("/login", "post"), ("/hook/{path}", "post")):
+        assert "security" not in paths[path][method]
+    assert "security" in paths["/login"]["get"]
+    good = paths["/jobs"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert good == {"$ref": "#/components/schemas/Returned"}
+    assert said["components"]["schemas"]["Returned"]["required"] == ["return"]
