@@ -80,9 +80,10 @@ async function start() {
   byId("logout").hidden = false;
   byId("tabs").replaceChildren(...Object.entries(VIEWS).map(([each, { title }], index) =>
     h("a", { href: `#${each}`, "aria-keyshortcuts": index + 1 }, title, h("span", { class: "count" }))));
-  events.begin(new Stream({ onState: tellState, onSome: () => events.some(), why: whyRefused }));
+  events.begin(new Stream({ onState: tellState, onBegin: () => events.past(), onSome: (arrived, found) => events.some(arrived, found), why: whyRefused }));
   name = null;
   route();
+  tellLink();
   watch();
 }
 
@@ -91,23 +92,23 @@ async function whyRefused() {
   return ask("/events/recent?limit=1").then(() => "", (error) => error.message);
 }
 
-const link = { live: true, reached: true, text: "" };
+const link = { state: "connecting", reached: true, text: "" };
 
 function tellState(state, text = "") {
-  link.live = state === "live";
+  link.state = state;
   link.text = text;
   tellLink();
 }
 
 function tellLink() {
   if (!name) return;
-  const fine = link.live && link.reached;
-  byId("state").textContent = fine ? "live" : "not connected";
-  byId("state").className = `badge ${fine ? "good" : "bad"}`;
+  const state = link.reached ? link.state : "lost";
+  byId("state").textContent = { live: "live", connecting: "connecting", lost: "not connected" }[state];
+  byId("state").className = `badge ${{ live: "good", lost: "bad" }[state] ?? ""}`;
   const lost = byId("lost");
   const text = `Connection lost${link.text ? ` (${link.text})` : ""}. Trying again; what was missed comes then.`;
-  if (!fine && lost.textContent !== text) lost.textContent = text;
-  lost.hidden = fine;
+  if (state === "lost" && lost.textContent !== text) lost.textContent = text;
+  lost.hidden = state !== "lost";
 }
 
 // Counters for the plots, and what waits for somebody, on the tabs.

@@ -1,100 +1,86 @@
-// The one stream of events of the page, whatever view is shown.
-//
-// Messages wait, unparsed, in a bounded buffer for whoever shows them. If more come than it
-// takes, every other one is dropped, so that what is left is a sample of all, and they are counted.
+// The page's end of its one stream of events: what waits to be shown, and how the link is.
 
-const MOST_WAITING = 400;
+const MOST_WAITING = 300;
 const SOON = 500;
 const LATEST = 10_000;
-const GAP = '{"tag": "reactor/http/gap"';
 
 export class Stream {
-  constructor({ onState, onSome, why }) {
+  // `onState` hears "connecting", "live" and "lost", with why; `onBegin` that what comes from now
+  // on comes whole, so that the past can be asked for.
+  constructor({ onState, onBegin, onSome, why }) {
     this.onState = onState;
+    this.onBegin = onBegin;
     this.onSome = onSome;
     this.why = why;
+    this.run = 0;
     this.globs = [];
     this.text = "";
-    this.arrived = 0;
-    this.source = null;
+    this.feed = new Worker("/page/feed.js", { type: "module" });
+    this.feed.onmessage = ({ data }) => data.run === this.run && this.told(data);
     this.clear();
   }
 
   clear() {
     this.waiting = [];
-    this.skipped = 0;
+    this.others = 0;
+    this.arrived = 0;
   }
 
-  open(globs) {
-    this.close();
+  open(globs, text) {
+    this.clear();
+    clearTimeout(this.timer);
+    this.run += 1;
     this.globs = globs;
-    this.last = "";
+    this.text = text;
     this.delay = SOON;
-    this.connect();
-  }
-
-  connect() {
-    const query = new URLSearchParams(this.globs.map((glob) => ["tag", glob]));
-    // After an end the page goes on where it was.
-    if (this.last) query.set("since", this.last);
-    const source = new EventSource(`/events?${query}`);
-    this.source = source;
-    source.onopen = () => {
-      this.delay = SOON;
-      this.onState("live");
-    };
-    // A browser connects again by itself after a loss, but not after a refusal.
-    source.onerror = () => {
-      if (source.readyState === EventSource.CLOSED) this.refused(source);
-      else this.onState("lost");
-    };
-    source.onmessage = (message) => this.take(message);
-  }
-
-  async refused(source) {
-    const text = await this.why();
-    if (this.source !== source) return;
-    this.onState("lost", text);
-    this.timer = setTimeout(() => this.connect(), this.delay);
-    this.delay = Math.min(LATEST, this.delay * 2);
+    this.hasBegun = false;
+    this.onState("connecting");
+    this.feed.postMessage({ kind: "open", run: this.run, globs, text });
   }
 
   close() {
     clearTimeout(this.timer);
-    this.source?.close();
-    this.source = null;
-    this.clear();
+    this.feed.terminate();
+    this.run = -1;
   }
 
-  take(message) {
-    this.last = message.lastEventId;
-    if (message.data.startsWith(GAP)) {
-      this.lose(JSON.parse(message.data).data.lost);
-      return;
-    }
-    if (this.text && !message.data.toLowerCase().includes(this.text)) return;
-    this.arrived += 1;
-    this.waiting.push(message);
-    if (this.waiting.length > MOST_WAITING) {
-      const kept = this.waiting.filter((_, index) => index % 2);
-      this.lose(this.waiting.length - kept.length);
-      this.waiting = kept;
-    }
-    this.onSome();
+  told({ kind, events, others, arrived }) {
+    if (kind === "some") this.take(events, others, arrived);
+    else if (kind === "refused") this.refused();
+    else this.onState(kind);
+    if (kind === "live") this.isLive();
   }
 
-  lose(count) {
-    this.skipped += count;
+  isLive() {
+    this.delay = SOON;
+    if (!this.hasBegun) this.onBegin();
+    this.hasBegun = true;
   }
 
-  // Return at most `most` of what waits, evenly chosen, and how many others there were.
-  some(most) {
-    const step = Math.max(1, this.waiting.length / most);
-    const chosen = [];
-    for (let at = this.waiting.length - 1; at >= 0 && chosen.length < most; at -= step) chosen.push(this.waiting[Math.round(at)]);
-    const others = this.skipped + this.waiting.length - chosen.length;
-    this.clear();
-    const events = chosen.reverse().map((message) => ({ seq: Number(message.lastEventId), ...JSON.parse(message.data) }));
-    return { events, others };
+  take(events, others, arrived) {
+    this.waiting.push(...events);
+    const over = Math.max(0, this.waiting.length - MOST_WAITING);
+    this.waiting.splice(0, over);
+    this.others += others + over;
+    this.arrived += arrived;
+    this.onSome(arrived, events);
+  }
+
+  async refused() {
+    const { run } = this;
+    const text = await this.why();
+    if (run !== this.run) return;
+    this.onState("lost", text);
+    if (!this.hasBegun) this.onBegin();
+    this.timer = setTimeout(() => this.feed.postMessage({ kind: "again" }), this.delay);
+    this.delay = Math.min(LATEST, this.delay * 2);
+  }
+
+  // Return what waits, and how many others there were that nobody sees.
+  some() {
+    const found = { events: this.waiting, others: this.others };
+    this.waiting = [];
+    this.others = 0;
+    return found;
   }
 }

@@ -6,8 +6,6 @@ import { showEvent } from "../event.js";
 import { body, focusKey, keepOneChosen, row, step, table } from "../rows.js";
 
 const MOST_ROWS = 300;
-const MOST_AT_ONCE = 40;
-const BETWEEN = 200; // milliseconds between two changes of the list: no eye follows more
 const AIMING = 1500; // milliseconds for which the list stands still under a pointer that moves
 const RECENT = 100;
 
@@ -24,7 +22,6 @@ export const events = {
     this.stream = stream;
     this.paused = false;
     this.still = 0;
-    this.drawn = 0;
     this.frame = 0;
     this.tally = { shown: 0, others: 0, held: 0 };
     this.recent = new Set();
@@ -64,33 +61,34 @@ export const events = {
   globs() {
     return this.filter.value.split(/\s+/).filter(Boolean);
   },
-  async restart() {
-    const globs = this.globs();
+  restart() {
     sessionStorage.setItem("tags", this.filter.value);
     sessionStorage.setItem("text", this.text.value);
     this.kind.value = this.filter.value.trim();
     this.rows.replaceChildren();
     this.recent.clear();
     this.problem.hidden = true;
-    this.stream.text = this.text.value.toLowerCase();
-    // First the stream, then what was before it: nothing falls in between.
-    this.stream.open(globs);
+    this.stream.open(this.globs(), this.text.value.toLowerCase());
+  },
+  // First the stream, then what was before it: nothing falls in between.
+  async past() {
+    const { stream } = this;
+    const { globs, text } = stream;
+    const query = new URLSearchParams([["limit", RECENT], ...globs.map((glob) => ["tag", glob])]);
     try {
-      await this.before(globs);
+      const found = (await ask(`/events/recent?${query}`)).return;
+      if (this.stream !== stream || stream.globs !== globs) return;
+      this.putBelow(found.filter((each) => !text || JSON.stringify(each).toLowerCase().includes(text)));
     } catch (error) {
       this.problem.textContent = error.message;
       this.problem.hidden = false;
     }
   },
-  async before(globs) {
-    const stream = this.stream;
-    const query = new URLSearchParams([["limit", RECENT], ...globs.map((glob) => ["tag", glob])]);
-    const found = (await ask(`/events/recent?${query}`)).return.filter((each) =>
-      !stream.text || JSON.stringify(each).toLowerCase().includes(stream.text));
-    if (this.stream !== stream || stream.globs !== globs) return;
-    const shown = new Set([...this.rows.children].map((each) => each.dataset.key));
+  putBelow(found) {
+    const newest = found.at(-1)?.seq ?? 0;
+    for (const each of [...this.rows.children]) if (Number(each.dataset.key.split("/")[1]) <= newest) each.remove();
     this.recent = new Set(found.map((each) => each.seq));
-    this.rows.append(...found.filter((each) => !shown.has(place("events", each.seq))).reverse().map(rowOf));
+    this.rows.append(...found.reverse().map(rowOf));
     keepOneChosen(this.rows);
   },
   toggle() {
@@ -101,9 +99,9 @@ export const events = {
     if (!this.paused) this.later();
     this.tell(true);
   },
-  // Called for each event: it does next to nothing.
-  some() {
-    if (this.paused) this.tally.held += 1;
+  // Called when something waits: so many came since, and these are some of them.
+  some(arrived, found) {
+    if (this.paused) this.tally.held += arrived - found.filter((each) => this.recent.has(each.seq)).length;
     else this.later();
   },
   later() {
@@ -113,14 +111,13 @@ export const events = {
   },
   draw() {
     this.frame = 0;
-    if (this.paused || !this.stream || !this.stream.waiting.length && !this.stream.skipped) return;
-    const now = performance.now();
-    if (now < this.still || now - this.drawn < BETWEEN) {
+    if (this.paused || !this.stream) return;
+    if (performance.now() < this.still) {
       this.later();
       return;
     }
-    this.drawn = now;
-    const { events: found, others } = this.stream.some(MOST_AT_ONCE);
+    const { events: found, others } = this.stream.some();
+    if (!found.length && !others) return;
     const fresh = found.filter((each) => !this.recent.has(each.seq));
     this.tally.shown += fresh.length;
     this.tally.others += others;
