@@ -548,7 +548,7 @@ class TestStrangers:
 
     def test_its_files(self, url):
         """To anybody, since no data is in them; nothing but them, and once if they are kept."""
-        status, headers, body = ask(url, "/page/app.js")
+        status, headers, _ = ask(url, "/page/app.js")
         assert status == 200
         assert headers["Content-Type"].startswith("text/javascript")
         kept = {"If-None-Match": headers["ETag"]}

@@ -49,6 +49,12 @@ function route() {
 
 let opened = "";
 
+// At once: the next key is for this view already.
+function show(wanted) {
+  location.hash = wanted;
+  route();
+}
+
 function decode(text) {
   try {
     return decodeURIComponent(text);
@@ -168,7 +174,7 @@ function onKey(event) {
   if (typing || event.ctrlKey || event.metaKey || event.altKey || !name) return;
   const number = Number(event.key);
   if (event.key in IN_ROWS && event.target.closest?.("main tr.pick")) view().step(IN_ROWS[event.key]);
-  else if (number >= 1 && number <= NAMES.length) location.hash = NAMES[number - 1];
+  else if (number >= 1 && number <= NAMES.length) show(NAMES[number - 1]);
   else if (view().keys[event.key]) view().keys[event.key](view());
   else if (SHORTCUTS[event.key]) SHORTCUTS[event.key]();
   else return;
