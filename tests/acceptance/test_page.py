@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager
 
 import pytest
@@ -564,46 +564,45 @@ class TestStrangers:
         assert "runner" in said["clients"]
 
 
-class Flood:
-    """Fires events, some thousand a second if the host can, until it is told to stop."""
+def _flood(opts, sent, stop):
+    with bus.connect("master", opts) as events:
+        while not stop.wait(0.05):
+            data = {"n": sent.value, "text": "x" * 150}
+            sent.value += events.fire_events([("flood/x", data)] * 500)
 
-    def __init__(self, system):
-        self.sent = 0
-        self._stop = threading.Event()
-        self._config = master_config(system.config)
-        self._thread = threading.Thread(target=self._run)
 
-    def _run(self):
-        with bus.connect("master", self._config) as events:
-            while not self._stop.wait(0.05):
-                data = {"n": self.sent, "text": "x" * 150}
-                self.sent += events.fire_events([("flood/x", data)] * 500)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_error):
-        self._stop.set()
-        self._thread.join()
+@contextmanager
+def flooding(system):
+    """Fire events, some thousand a second if the host can; yield how many there were so far."""
+    make = multiprocessing.get_context("spawn")
+    sent, stop = make.Value("q", 0), make.Event()
+    process = make.Process(target=_flood, args=(master_config(system.config), sent, stop))
+    process.start()
+    try:
+        yield lambda: sent.value
+    finally:
+        stop.set()
+        process.join(SECONDS)
+        process.kill()
+        process.close()
 
 
 def test_a_flood(system, page):
     """Thousands of events: the page says that it samples, and still does what one wants of it."""
     aloud = page.locator("#aloud")
-    with Flood(system) as flood:
+    with flooding(system) as sent:
         expect(aloud).to_have_text(re.compile("this is a sample"))
         expect(page.locator("#rate")).to_have_text(re.compile(r"showing \d+ of [\d,]+, sampled"))
-        wait_for(lambda: flood.sent > 5_000, "a flood", seconds=SECONDS)
+        wait_for(lambda: sent() > 5_000, "a flood", seconds=SECONDS)
         assert page.locator("main tr.pick").count() <= 300
-        before = flood.sent
+        before = sent()
         # A row that runs away cannot be hit: the list stands still under a hand.
         row(page, "flood/x").nth(3).click()
         expect(page.locator("#pane .tag")).to_have_text("flood/x")
         page.keyboard.press("Escape")
         page.get_by_role("button", name="Pause").click()
         expect(page.locator("#rate")).to_have_text(re.compile("Paused"))
-        wait_for(lambda: flood.sent > before, "more of it", seconds=SECONDS)
+        wait_for(lambda: sent() > before, "more of it", seconds=SECONDS)
         page.get_by_role("button", name="Go on").click()
         go(page, "Rules")
         expect(row(page, "greet")).to_be_visible()

@@ -147,7 +147,7 @@ export const events = {
     const sampled = !this.paused && others > 0;
     let text = came;
     if (this.paused) text = `Paused. ${number(held)} came meanwhile. ${came}.`;
-    else if (sampled) text = `${came}: showing ${number(shown)} of ${number(shown + others)}, sampled. Filter to see all of fewer.`;
+    else if (sampled) text = `${came}: showing ${number(shown)} of ${number(Math.max(rate, shown + others))}, sampled. Filter to see all of fewer.`;
     if (again && !this.paused) return;
     this.rate.textContent = text;
     this.rate.classList.toggle("warn", sampled || this.paused);
