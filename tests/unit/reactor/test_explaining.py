@@ -47,6 +47,48 @@ def test_a_condition_with_its_values_and_what_else_there_is(snapshot):
     assert "bad.yaml:2" in text
 
 
+CONDITIONS = """
+all:
+  on: my/all
+  when:
+    - data.n > 3
+    - data.name == "x" or data.missing
+    - data.password == "hunter2"
+    - data.n < data.text
+  count: {at_least: 2, within: 1m}
+  do: [{event: x}]
+pair:
+  all_of: [my/all, my/other]
+  within: 1m
+  when: data.n == 1
+  do: [{event: x}]
+wrong:
+  on: my/all
+  vars: {n: "{{ data.n }}"}
+  do: [{event: x}]
+"""
+
+
+def test_each_condition_with_its_values(tmp_path):
+    """Those that held too, and behind one that did not; what is secret is not told."""
+    (tmp_path / "r.yaml").write_text(CONDITIONS)
+    rules = RuleSet(rules=[str(tmp_path)]).load()
+    data = {"n": 5, "name": "x", "password": "planted", "text": "t"}
+    found = explain(_event("my/all", data), rules, Known())
+    assert [p.message for p in rules.problems] == []
+    told = {verdict["rule"]: verdict["conditions"] for verdict in found["rules"]}
+    first, second, secret, broken = told["all"]
+    assert first == {"text": "data.n > 3", "state": "true", "values": ["data.n is 5"]}
+    assert second["state"] == "true"
+    assert second["values"] == ["data.missing is undefined", "data.name is 'x'"]
+    assert secret["state"] == "false"
+    assert "hunter2" not in str(secret)
+    assert "planted" not in str(secret)
+    assert broken["state"].startswith("error: ")
+    assert [each["state"] for each in told["pair"]] == ["false"]
+    assert told["wrong"] == []
+
+
 def test_a_trace_beats_a_guess(snapshot):
     """What is recorded is told, also of a rule that is gone."""
     rule = next(rule for rule in snapshot.rules if rule.name == "hello")
