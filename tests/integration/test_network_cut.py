@@ -144,3 +144,32 @@ def test_every_job_ends(master, minion, proxy, place, fault):
             answered = [answer["web1"]["return"] for answer in following]
             assert answered or following.silent["web1"], jid
             assert bool(answered) == ("ret" in ends[jid])
+
+
+def test_a_link_that_is_killed_with_jobs_on_the_way(master, minion, place):
+    """Who asks for a job is told of its return, or why there is none; and none runs twice."""
+    trace = place / "trace"
+    trace.touch()
+    jids = []
+    for kill in range(CUTS):
+        pubs = [
+            master.publish("web1", "note.once", str(trace), f"{kill}-{number}")
+            for number in range(10)
+        ]
+        jids += [pub["jid"] for pub in pubs]
+        master.link.kill()
+        master.start_link()
+        wait_for(lambda: master.connected() == ["web1"], "the minion", WAIT)
+    with master.client() as client:
+        for jid in jids:
+            following = client.resume(jid, timeout=1)
+            answered = [answer["web1"]["return"] for answer in following]
+            assert answered or following.silent["web1"], jid
+    # What it ran, it returned.
+    ran = Counter(trace.read_text().split())
+    assert max(ran.values()) == 1
+    wait_for(lambda: len(_returned(master, jids)) == len(ran), "the returns", WAIT)
+
+
+def _returned(master, jids):
+    return [jid for jid, kinds in _ends(master, jids).items() if "ret" in kinds]
