@@ -22,6 +22,9 @@ CREATE TABLE IF NOT EXISTS jobs (
 CREATE TABLE IF NOT EXISTS returns (
     jid TEXT NOT NULL, id TEXT NOT NULL, ret BLOB NOT NULL, PRIMARY KEY (jid, id)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS gone (
+    jid TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (jid, id)
+) WITHOUT ROWID;
 """
 
 MAX_IN_MEMORY = 200_000
@@ -85,7 +88,8 @@ class JobStore:
         """Keep a job, or what has changed of it.
 
         Args:
-            job: with ``jid``, ``minions`` and ``missing`` (of these, the ones it did not reach).
+            job: with ``jid``, ``minions``, ``missing`` (of these, the ones it did not reach) and,
+                if returns are owed, ``runs`` (which process of each minion it is sent to).
             key: the caller's own name of the job, by which he can ask for it again.
 
         Raises:
@@ -151,6 +155,39 @@ class JobStore:
             ).fetchone()
         return found is not None
 
+    def give_up(self, jid: str, ident: str) -> None:
+        """Note that a minion will return nothing for a job.
+
+        Raises:
+            JournalError: the file cannot be written.
+        """
+        with self._errors():
+            self._database.execute("INSERT OR IGNORE INTO gone VALUES (?, ?)", (jid, ident))
+
+    def unreturned(self, limit: int) -> Iterator[tuple[dict[str, Any], set[str]]]:
+        """Yield of the newest jobs, the oldest first, those that are owed, and by whom.
+
+        Args:
+            limit: how many jobs to look at.
+
+        Raises:
+            JournalError: the file cannot be read.
+        """
+        for job in reversed(self.newest_first(limit)):
+            owing = set(job.get("runs", ()))
+            if owing:
+                owing -= self._settled(job["jid"])
+            if owing:
+                yield job, owing
+
+    def _settled(self, jid: str) -> set[str]:
+        with self._errors():
+            rows = self._database.execute(
+                "SELECT id FROM returns WHERE jid = ? UNION SELECT id FROM gone WHERE jid = ?",
+                (jid, jid),
+            ).fetchall()
+        return {ident for (ident,) in rows}
+
     def flush(self) -> None:
         """Write the returns that were noted.
 
@@ -203,6 +240,7 @@ class JobStore:
             ).fetchall()
             gone = [row for row in old if row[0] not in keep]
             self._database.executemany("DELETE FROM returns WHERE jid = ?", gone)
+            self._database.executemany("DELETE FROM gone WHERE jid = ?", gone)
             self._database.executemany("DELETE FROM jobs WHERE jid = ?", gone)
         for (jid,) in gone:
             self._forget(jid)

@@ -49,6 +49,7 @@ from bus.link.protocol import (
     Changed,
     Hello,
     Item,
+    Job,
     Ping,
     Pong,
     Refused,
@@ -82,6 +83,8 @@ RECEIVE_QUEUE = 100
 """Messages of one connection that wait in memory, each perhaps as large as the largest: some more
 than a minion has batches on its way. What comes after waits with its sender."""
 MAX_PER_TURN = 256
+MAX_RECALLED = 2_000
+"""Of so many jobs a new server finds out whose returns are owed."""
 MAX_AGAIN = 500
 """Jobs that a minion is sent again at once: its queue here has to have room for them."""
 MAX_ON_THE_WAY = 96
@@ -203,6 +206,7 @@ class LinkServer:
         self._files = FileTree([str(root) for root in roots.get("base", ())])
         with contextlib.ExitStack() as stack:
             self._open(stack, publisher, serve)
+            self._recall_owing()
             self._closing = stack.pop_all()
 
     # -- opening and closing --------------------------------------------------------------
@@ -284,6 +288,7 @@ class LinkServer:
             send=self._send_to_minion,
             hold=self._hold,
             note=self._note_sent,
+            run=self._run_of,
             fire=self._fire,
             max_size=self._max_message - protocol.OVERHEAD,
         )
@@ -479,7 +484,9 @@ class LinkServer:
 
     def _send_held(self, ident: str) -> None:
         for frame in self._held.take(ident):
-            self._send_to_minion(ident, frame)
+            job = protocol.decode_down(frame)
+            if self._send_to_minion(ident, frame) and isinstance(job, Job):
+                self._note_sent(job.job["jid"], job.job["fun"], ident)
 
     def _send_to_minion(self, ident: str, frame: bytes) -> bool:
         peer = self._peers.minion(ident)
@@ -487,9 +494,18 @@ class LinkServer:
             peer is not None and self._is_accepted(peer) and self._send_frame(peer.routing, frame)
         )
 
-    def _note_sent(self, jid: str, fun: str, ident: str) -> None:
+    def _run_of(self, ident: str) -> bytes:
         peer = self._peers.minion(ident)
-        self._owing.sent(jid, fun, ident, peer.run if peer else b"")
+        return peer.run if peer else b""
+
+    def _note_sent(self, jid: str, fun: str, ident: str) -> None:
+        self._owing.sent(jid, fun, ident, self._run_of(ident))
+
+    def _recall_owing(self) -> None:
+        """Take up what minions owed when this server's predecessor ended."""
+        for job, idents in self._jobs.unreturned(MAX_RECALLED):
+            for ident in sorted(idents):
+                self._owing.sent(job["jid"], job["fun"], ident, job["runs"][ident])
 
     def _look_at_owing(self) -> None:
         """Find out who is gone of those that owe a return, and say whose will not come."""
@@ -515,6 +531,10 @@ class LinkServer:
     def _tell_gone(self, lost: list[Lost]) -> None:
         for one in lost:
             log.warning("job %s (%s) on %s: %s", one.jid, one.fun, one.id, one.reason)
+            try:
+                self._jobs.give_up(one.jid, one.id)
+            except BusError as error:
+                self._complaints.add("jobs_not_given_up", str(error))
             self._fire(tagify([one.jid, "gone", one.id], "job"), one._asdict())
 
     def _tell_all(self, message: protocol.Down) -> None:

