@@ -6,7 +6,7 @@ import contextlib
 import os
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from bus import wire
 from bus.errors import JournalError
 from bus.jid import format_jid
+from bus.link.protocol import LINEAGE_BYTES
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -31,6 +32,7 @@ MAX_IN_MEMORY = 200_000
 """Minions of recent jobs, counted once a job; older jobs are looked up in the file."""
 
 _PRUNE_AT_ONCE = 1_000
+_NO_RUN = bytes(LINEAGE_BYTES)
 
 _SHOWN = ("return", "retcode", "success")
 
@@ -39,6 +41,23 @@ _SHOWN = ("return", "retcode", "success")
 class _Known:
     job: dict[str, Any]
     sent_to: frozenset[str]
+
+
+def packed_runs(runs: Iterable[bytes]) -> bytes:
+    """Return which processes of its minions a job goes to, as it is kept with the job.
+
+    Args:
+        runs: of each minion, in their order; empty if none is connected.
+    """
+    return b"".join([run or _NO_RUN for run in runs])
+
+
+def runs_of(job: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return which process of each minion a job went to."""
+    packed = job.get("runs", b"")
+    size = LINEAGE_BYTES
+    found = (packed[at : at + size] for at in range(0, len(packed), size))
+    return {ident: run for ident, run in zip(job["minions"], found, strict=False) if run != _NO_RUN}
 
 
 class JobStore:
@@ -89,7 +108,7 @@ class JobStore:
 
         Args:
             job: with ``jid``, ``minions``, ``missing`` (of these, the ones it did not reach) and,
-                if returns are owed, ``runs`` (which process of each minion it is sent to).
+                if returns are owed, ``runs``, as `packed_runs` makes it.
             key: the caller's own name of the job, by which he can ask for it again.
 
         Raises:
@@ -174,7 +193,7 @@ class JobStore:
             JournalError: the file cannot be read.
         """
         for job in reversed(self.newest_first(limit)):
-            owing = set(job.get("runs", ()))
+            owing = set(runs_of(job))
             if owing:
                 owing -= self._settled(job["jid"])
             if owing:

@@ -9,7 +9,7 @@ from bus import wire
 from bus.errors import ArgumentsError, TargetError
 from bus.jid import JidMaker, is_jid
 from bus.link import protocol
-from bus.link.jobs import JobStore
+from bus.link.jobs import JobStore, packed_runs
 from bus.link.protocol import Job
 from bus.tags import tagify
 from bus.targets import Grains, Nodegroups, expand
@@ -140,8 +140,7 @@ class Publishing:
                 f"the job {job['fun']!r} is {len(frame)} bytes long, more than {self._max_size}: "
                 "give it fewer or smaller arguments"
             )
-        runs = {ident: run for ident in job["minions"] if (run := self._run(ident))}
-        job = {**job, "runs": runs}
+        job = {**job, "runs": packed_runs(map(self._run, job["minions"]))}
         self._store.put(job, key)
         missing = [ident for ident in job["minions"] if not self._send(ident, frame)]
         for ident in set(job["minions"]).difference(missing):

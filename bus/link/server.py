@@ -37,7 +37,7 @@ from bus.link.connection import HANDSHAKE_MS, HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS
 from bus.link.filesync import FileTree
 from bus.link.firstcontact import Responder
 from bus.link.held import Held
-from bus.link.jobs import JobStore
+from bus.link.jobs import JobStore, runs_of
 from bus.link.owing import Lost, Owing
 from bus.link.peers import Peer, Peers, is_routing_id
 from bus.link.presence import Presence
@@ -504,8 +504,9 @@ class LinkServer:
     def _recall_owing(self) -> None:
         """Take up what minions owed when this server's predecessor ended."""
         for job, idents in self._jobs.unreturned(MAX_RECALLED):
+            runs = runs_of(job)
             for ident in sorted(idents):
-                self._owing.sent(job["jid"], job["fun"], ident, job["runs"][ident])
+                self._owing.sent(job["jid"], job["fun"], ident, runs[ident])
 
     def _look_at_owing(self) -> None:
         """Find out who is gone of those that owe a return, and say whose will not come."""

@@ -29,7 +29,7 @@ from bus.keys import fingerprint
 from bus.link import admission, filesync, firstcontact, peers, streams, zap
 from bus.link.absence import Absence
 from bus.link.filesync import FileTree
-from bus.link.jobs import JobStore
+from bus.link.jobs import JobStore, packed_runs
 from bus.link.peers import Peer, Peers
 from bus.link.protocol import MAX_FILE_BYTES, Ack, Batch, Item, Refused
 from bus.link.streams import Streams
@@ -572,7 +572,7 @@ def test_who_owes_a_return_is_remembered_across_restarts(tmp_path: Path) -> None
     store = JobStore(tmp_path / "jobs.db", 100)
     ids = [str(int(JID) + more) for more in range(3)]
     for jid in ids:
-        store.put({**job(jid, "a"), "runs": {"a": LINE, "b": LINE, "c": LINE}})
+        store.put({**job(jid, "a", "x", "b", "c"), "runs": packed_runs([LINE, b"", LINE, LINE])})
     store.put(job(str(int(JID) + 3), "a"))  # of an earlier version
     ret = {"jid": ids[1], "id": "a", "return": 1, "retcode": 0, "success": True}
     store.returned(ret)
