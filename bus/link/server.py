@@ -153,8 +153,7 @@ class LinkServer:
     Args:
         opts: ``interface``, ``ret_port``, ``pki_dir``, ``state_dir``, ``sock_dir``,
             ``file_roots``, ``nodegroups``, ``auto_accept``, ``max_event_size``,
-            ``keep_jobs_seconds``; ``autosign_file``, ``autoreject_file``, ``minion_tags``, if there
-            are any.
+            ``keep_jobs_seconds``; ``autosign_file``, ``autoreject_file``, if there are any.
         context: for all sockets; it can have no other link server.
         publisher: to the master's bus; by default one to where ``opts`` say it is.
         serve: makes the server that answers clients' questions from its methods.
@@ -197,7 +196,6 @@ class LinkServer:
         self._held = Held(clock())
         self._owing = Owing()
         self._policy = Policy(opts)
-        self._allows = admission.allowing(opts.get("minion_tags") or "*")
         self._keys = KeyStore(opts["pki_dir"])
         self._keys.refresh()
         self._keys_version = self._keys.version
@@ -696,8 +694,7 @@ class LinkServer:
 
     def _admit(self, ident: str, item: Item) -> bytes:
         if item.kind != RETURN:
-            pack = self._packer.pack
-            return admission.event_wire(ident, item.name, item.data, pack, self._allows)
+            return admission.event_wire(ident, item.name, item.data, self._packer.pack)
         job = self._jobs.sent_to(item.name, ident)
         if job is None:
             raise DataError(f"a return for job {item.name[:40]!r}, which was not sent to {ident!r}")

@@ -330,30 +330,6 @@ def test_tags_that_a_minion_may_not_fire(tag: str) -> None:
         admission.check_sender_tag(tag, "web1")
 
 
-@pytest.mark.parametrize(
-    ("globs", "tag", "good"),
-    [
-        (("*",), "a/b", True),
-        ("app/*", "app/a/b", True),
-        ("app/*", "App/a", False),
-        (("app/*", "b"), "b", True),
-        (("app/*", "b"), "bb", False),
-        (("app/*",), "salt/minion/web1/start", True),
-        (("app/*",), "salt/job/1/prog/web1/1", True),
-        (("salt/*", "*"), "salt/job/1/ret/web1", False),
-        (("salt/*", "*"), "salt/minion/web2/start", False),
-    ],
-)
-def test_the_tags_that_an_option_allows(globs: Any, tag: str, good: bool) -> None:
-    """Its own a minion may fire always, the master's and another's never."""
-    allows = admission.allowing(globs)
-    if good:
-        assert admission.check_sender_tag(tag, "web1", allows) == tag
-    else:
-        with pytest.raises(TagError):
-            admission.check_sender_tag(tag, "web1", allows)
-
-
 def test_event_data_that_is_no_dict() -> None:
     """It is the minion's fault, and said so."""
     with pytest.raises(WireError):
