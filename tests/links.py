@@ -53,7 +53,7 @@ QUICK: dict[Any, dict[str, float]] = {
         "PRUNE_SECONDS": 0.2,
     },
     client: {"PING_SECONDS": 0.5, "SILENCE_SECONDS": 4.0, "FAILOVER_SECONDS": 1.0},
-    owing: {"AWAY_SECONDS": 2.0},
+    owing: {"AWAY_SECONDS": 8.0},
     held: {"GRACE_SECONDS": 5.0},
     outbox: {"GRACE_SECONDS": 0.2},
 }

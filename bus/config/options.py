@@ -202,13 +202,6 @@ OPTIONS: tuple[Option, ...] = (
         "Fire `salt/presence/...` events about the connected minions.",
     ),
     Option(
-        "minion_tags",
-        "texts",
-        ("*",),
-        _MASTER,
-        "Globs of the tags that minions may fire, besides their own; the master's they never may.",
-    ),
-    Option(
         "journal_sync",
         "text",
         "normal",

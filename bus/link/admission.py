@@ -1,19 +1,18 @@
 """What a minion may put onto the master's bus, and how it is stamped with its sender. Pure.
 
-A minion may fire what the option ``minion_tags`` allows, but for the tags by which the master, or
-another minion, speaks; and its own always.
+A minion may fire any tag but those by which the master, or another minion, speaks.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bus import wire
 from bus.errors import TagError, TooLargeError, WireError
 from bus.record import MINION_EVENT
-from bus.tags import Matcher, check_tag, matcher, tagify
+from bus.tags import check_tag, tagify
 
 RETURN_COMMAND = "_return"
 
@@ -32,45 +31,22 @@ Pack = Callable[[str, Mapping[str, Any]], bytes]
 """`bus.wire.EventPacker.pack`."""
 
 
-def allowing(globs: str | Sequence[str]) -> Matcher:
-    """Return what says whether the option ``minion_tags`` allows a tag."""
-    names = [globs] if isinstance(globs, str) else list(globs)
-    if "*" in names:
-        return _everything
-    return lambda tag: any(matcher(name, "fnmatch")(tag) for name in names)
-
-
-def _everything(_tag: str) -> bool:
-    return True
-
-
-def check_sender_tag(tag: str, ident: str, allows: Matcher = _everything) -> str:
+def check_sender_tag(tag: str, ident: str) -> str:
     """Return ``tag`` if the minion ``ident`` may fire it.
 
-    Args:
-        tag: as the minion gave it.
-        ident: the minion.
-        allows: says whether the option ``minion_tags`` allows a tag.
-
     Raises:
-        TagError: it cannot go onto a bus, is not allowed, or is the master's or another minion's.
+        TagError: it cannot go onto a bus, or it is the master's or another minion's.
     """
     check_tag(tag)
     owner = _OWNED.match(tag)
-    if owner:
-        if owner.group(1) != ident:
-            raise TagError(f"the tag {tag[:200]!r} is another minion's, not one of {ident!r}")
-        return tag
-    if _RESERVED.match(tag):
+    if owner and owner.group(1) != ident:
+        raise TagError(f"the tag {tag[:200]!r} is another minion's, not one of {ident!r}")
+    if not owner and _RESERVED.match(tag):
         raise TagError(f"the tag {tag[:200]!r} is one by which only the master speaks")
-    if not allows(tag):
-        raise TagError(f"the tag {tag[:200]!r} is none that the master's option minion_tags allows")
     return tag
 
 
-def event_wire(
-    ident: str, tag: str, packed: bytes, pack: Pack, allows: Matcher = _everything
-) -> bytes:
+def event_wire(ident: str, tag: str, packed: bytes, pack: Pack) -> bytes:
     """Return a minion's event as it goes onto the master's bus.
 
     Args:
@@ -78,14 +54,13 @@ def event_wire(
         tag: as the minion gave it.
         packed: the user's data.
         pack: packs an event.
-        allows: as for `check_sender_tag`.
 
     Raises:
         TagError: the minion may not fire this tag.
         WireError: the data is no dict.
         TooLargeError: the event is too large.
     """
-    check_sender_tag(tag, ident, allows)
+    check_sender_tag(tag, ident)
     data = {
         "id": ident,
         "tag": tag,

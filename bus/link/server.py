@@ -37,7 +37,7 @@ from bus.link.connection import HANDSHAKE_MS, HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS
 from bus.link.filesync import FileTree
 from bus.link.firstcontact import Responder
 from bus.link.held import Held
-from bus.link.jobs import JobStore
+from bus.link.jobs import JobStore, runs_of
 from bus.link.owing import Lost, Owing
 from bus.link.peers import Peer, Peers, is_routing_id
 from bus.link.presence import Presence
@@ -49,6 +49,7 @@ from bus.link.protocol import (
     Changed,
     Hello,
     Item,
+    Job,
     Ping,
     Pong,
     Refused,
@@ -82,6 +83,8 @@ RECEIVE_QUEUE = 100
 """Messages of one connection that wait in memory, each perhaps as large as the largest: some more
 than a minion has batches on its way. What comes after waits with its sender."""
 MAX_PER_TURN = 256
+MAX_RECALLED = 2_000
+"""Of so many jobs a new server finds out whose returns are owed."""
 MAX_AGAIN = 500
 """Jobs that a minion is sent again at once: its queue here has to have room for them."""
 MAX_ON_THE_WAY = 96
@@ -150,8 +153,7 @@ class LinkServer:
     Args:
         opts: ``interface``, ``ret_port``, ``pki_dir``, ``state_dir``, ``sock_dir``,
             ``file_roots``, ``nodegroups``, ``auto_accept``, ``max_event_size``,
-            ``keep_jobs_seconds``; ``autosign_file``, ``autoreject_file``, ``minion_tags``, if there
-            are any.
+            ``keep_jobs_seconds``; ``autosign_file``, ``autoreject_file``, if there are any.
         context: for all sockets; it can have no other link server.
         publisher: to the master's bus; by default one to where ``opts`` say it is.
         serve: makes the server that answers clients' questions from its methods.
@@ -194,7 +196,6 @@ class LinkServer:
         self._held = Held(clock())
         self._owing = Owing()
         self._policy = Policy(opts)
-        self._allows = admission.allowing(opts.get("minion_tags") or "*")
         self._keys = KeyStore(opts["pki_dir"])
         self._keys.refresh()
         self._keys_version = self._keys.version
@@ -203,6 +204,7 @@ class LinkServer:
         self._files = FileTree([str(root) for root in roots.get("base", ())])
         with contextlib.ExitStack() as stack:
             self._open(stack, publisher, serve)
+            self._recall_owing()
             self._closing = stack.pop_all()
 
     # -- opening and closing --------------------------------------------------------------
@@ -284,6 +286,7 @@ class LinkServer:
             send=self._send_to_minion,
             hold=self._hold,
             note=self._note_sent,
+            run=self._run_of,
             fire=self._fire,
             max_size=self._max_message - protocol.OVERHEAD,
         )
@@ -479,7 +482,9 @@ class LinkServer:
 
     def _send_held(self, ident: str) -> None:
         for frame in self._held.take(ident):
-            self._send_to_minion(ident, frame)
+            job = protocol.decode_down(frame)
+            if self._send_to_minion(ident, frame) and isinstance(job, Job):
+                self._note_sent(job.job["jid"], job.job["fun"], ident)
 
     def _send_to_minion(self, ident: str, frame: bytes) -> bool:
         peer = self._peers.minion(ident)
@@ -487,9 +492,19 @@ class LinkServer:
             peer is not None and self._is_accepted(peer) and self._send_frame(peer.routing, frame)
         )
 
-    def _note_sent(self, jid: str, fun: str, ident: str) -> None:
+    def _run_of(self, ident: str) -> bytes:
         peer = self._peers.minion(ident)
-        self._owing.sent(jid, fun, ident, peer.run if peer else b"")
+        return peer.run if peer else b""
+
+    def _note_sent(self, jid: str, fun: str, ident: str) -> None:
+        self._owing.sent(jid, fun, ident, self._run_of(ident))
+
+    def _recall_owing(self) -> None:
+        """Take up what minions owed when this server's predecessor ended."""
+        for job, idents in self._jobs.unreturned(MAX_RECALLED):
+            runs = runs_of(job)
+            for ident in sorted(idents):
+                self._owing.sent(job["jid"], job["fun"], ident, runs[ident])
 
     def _look_at_owing(self) -> None:
         """Find out who is gone of those that owe a return, and say whose will not come."""
@@ -515,6 +530,10 @@ class LinkServer:
     def _tell_gone(self, lost: list[Lost]) -> None:
         for one in lost:
             log.warning("job %s (%s) on %s: %s", one.jid, one.fun, one.id, one.reason)
+            try:
+                self._jobs.give_up(one.jid, one.id)
+            except BusError as error:
+                self._complaints.add("jobs_not_given_up", str(error))
             self._fire(tagify([one.jid, "gone", one.id], "job"), one._asdict())
 
     def _tell_all(self, message: protocol.Down) -> None:
@@ -675,8 +694,7 @@ class LinkServer:
 
     def _admit(self, ident: str, item: Item) -> bytes:
         if item.kind != RETURN:
-            pack = self._packer.pack
-            return admission.event_wire(ident, item.name, item.data, pack, self._allows)
+            return admission.event_wire(ident, item.name, item.data, self._packer.pack)
         job = self._jobs.sent_to(item.name, ident)
         if job is None:
             raise DataError(f"a return for job {item.name[:40]!r}, which was not sent to {ident!r}")

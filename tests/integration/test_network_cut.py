@@ -114,6 +114,10 @@ def _ends(master, jids):
     return ends
 
 
+def _returned(master, jids):
+    return [jid for jid, kinds in _ends(master, jids).items() if "ret" in kinds]
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_job_ends(master, minion, proxy, place, fault):
     """With one return, or with words that say why there is none; and none runs twice."""
@@ -122,6 +126,9 @@ def test_every_job_ends(master, minion, proxy, place, fault):
     jids, missing = [], set()
     for cut in range(CUTS):
         for number in range(20):
+            if number == 5:
+                done = list(jids)
+                wait_for(lambda done=done: _returned(master, done)[-5:] == done[-5:], "returns")
             if number == 10:
                 getattr(proxy, fault)()
             pub = master.publish("web1", "note.once", str(trace), f"{cut}-{number}")
@@ -136,7 +143,7 @@ def test_every_job_ends(master, minion, proxy, place, fault):
     ends = _ends(master, jids)
     assert max(kinds.count("ret") for kinds in ends.values()) == 1
     assert max(Counter(trace.read_text().split()).values()) == 1
-    assert sum("ret" in kinds for kinds in ends.values()) >= CUTS * 10
+    assert sum("ret" in kinds for kinds in ends.values()) >= CUTS * 5
     assert not any(ends[jid] for jid in missing)
     with master.client() as client:
         for jid in jids:
@@ -144,3 +151,36 @@ def test_every_job_ends(master, minion, proxy, place, fault):
             answered = [answer["web1"]["return"] for answer in following]
             assert answered or following.silent["web1"], jid
             assert bool(answered) == ("ret" in ends[jid])
+
+
+def test_a_link_that_is_killed_with_jobs_on_the_way(master, minion, place):
+    """Its successor knows what is owed: each job returns, and none runs twice."""
+    trace = place / "trace"
+    trace.touch()
+    jids = []
+    for kill in range(CUTS):
+        pubs = [
+            master.publish("web1", "note.once", str(trace), f"{kill}-{number}")
+            for number in range(10)
+        ]
+        jids += [pub["jid"] for pub in pubs]
+        master.link.kill()
+        master.start_link()
+        wait_for(lambda: master.connected() == ["web1"], "the minion", WAIT)
+    wait_for(lambda: all(_ends(master, jids).values()), "an end of each job", WAIT)
+    assert _ends(master, jids) == {jid: ["ret"] for jid in jids}
+    assert max(Counter(trace.read_text().split()).values()) == 1
+
+
+def test_a_minion_that_stays_away_from_a_new_link(master, minion, place):
+    """The successor of a link that was killed gives up what will not come, and so it stays."""
+    pub = master.publish("web1", "test.sleep", 3600)
+    master.link.kill()
+    minion.process.kill()
+    master.start_link()
+    gone = f"salt/job/{pub['jid']}/gone/web1"
+    wait_for(lambda: gone in master.tags(), "word of it", WAIT)
+    master.link.kill()
+    master.start_link()
+    assert master.link.call("status")["owing"] == 0
+    minion.start()

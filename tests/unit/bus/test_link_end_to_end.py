@@ -408,6 +408,27 @@ def test_a_minion_that_stays_away(master, join, monkeypatch) -> None:
     assert master.call("status")["owing"] == 0
 
 
+def test_what_is_owed_outlives_the_server(master, join, monkeypatch) -> None:
+    """The next one sends it again to the same process, and knows when that is another one."""
+    monkeypatch.setattr("bus.link.server.OWING_SECONDS", 0.05)
+    minion = join("web1")
+    jid = _publish(master, minion)
+    assert "runs" not in master.call("jobs.get", jid=jid)
+    master.restart()
+    until(lambda: len(minion.jobs) == 2, minion)
+    assert minion.jobs[0] == minion.jobs[1]
+    minion.link._connection.shut()
+    master.restart()
+    successor = join("web1", connect=False)
+    until(lambda: master.bus.named(f"salt/job/{jid}/gone/web1"), successor)
+    monkeypatch.setattr("bus.link.jobs.JobStore.give_up", _cannot)
+    lost = _publish(master, successor)
+    successor.link._connection.shut()
+    last = join("web1", connect=False)
+    until(lambda: master.bus.named(f"salt/job/{lost}/gone/web1"), last)
+    assert master.call("status")["counters"]["jobs_not_given_up"] == 1
+
+
 def test_a_return_is_not_replaced_by_a_made_up_one(master, join) -> None:
     """A minion killed between its return and its note says that it did not finish: it did."""
     minion = join("web1")

@@ -29,7 +29,7 @@ from bus.keys import fingerprint
 from bus.link import admission, filesync, firstcontact, peers, streams, zap
 from bus.link.absence import Absence
 from bus.link.filesync import FileTree
-from bus.link.jobs import JobStore
+from bus.link.jobs import JobStore, packed_runs
 from bus.link.peers import Peer, Peers
 from bus.link.protocol import MAX_FILE_BYTES, Ack, Batch, Item, Refused
 from bus.link.streams import Streams
@@ -330,30 +330,6 @@ def test_tags_that_a_minion_may_not_fire(tag: str) -> None:
         admission.check_sender_tag(tag, "web1")
 
 
-@pytest.mark.parametrize(
-    ("globs", "tag", "good"),
-    [
-        (("*",), "a/b", True),
-        ("app/*", "app/a/b", True),
-        ("app/*", "App/a", False),
-        (("app/*", "b"), "b", True),
-        (("app/*", "b"), "bb", False),
-        (("app/*",), "salt/minion/web1/start", True),
-        (("app/*",), "salt/job/1/prog/web1/1", True),
-        (("salt/*", "*"), "salt/job/1/ret/web1", False),
-        (("salt/*", "*"), "salt/minion/web2/start", False),
-    ],
-)
-def test_the_tags_that_an_option_allows(globs: Any, tag: str, good: bool) -> None:
-    """Its own a minion may fire always, the master's and another's never."""
-    allows = admission.allowing(globs)
-    if good:
-        assert admission.check_sender_tag(tag, "web1", allows) == tag
-    else:
-        with pytest.raises(TagError):
-            admission.check_sender_tag(tag, "web1", allows)
-
-
 def test_event_data_that_is_no_dict() -> None:
     """It is the minion's fault, and said so."""
     with pytest.raises(WireError):
@@ -564,6 +540,29 @@ def test_old_jobs_are_forgotten(tmp_path: Path) -> None:
     assert store.returns("20200101000000000000") == {}
     assert store.get(JID) is not None
     store.prune(0)
+    store.close()
+
+
+def test_who_owes_a_return_is_remembered_across_restarts(tmp_path: Path) -> None:
+    """Who was sent the job, has not returned it, and was not given up."""
+    store = JobStore(tmp_path / "jobs.db", 100)
+    ids = [str(int(JID) + more) for more in range(3)]
+    for jid in ids:
+        store.put({**job(jid, "a", "x", "b", "c"), "runs": packed_runs([LINE, b"", LINE, LINE])})
+    store.put(job(str(int(JID) + 3), "a"))  # of an earlier version
+    ret = {"jid": ids[1], "id": "a", "return": 1, "retcode": 0, "success": True}
+    store.returned(ret)
+    store.give_up(ids[1], "c")
+    store.give_up(ids[1], "c")
+    for ident in "abc":
+        store.give_up(ids[2], ident)
+    store.close()
+    store = JobStore(tmp_path / "jobs.db", 100)
+    found = [(known["jid"], owing) for known, owing in store.unreturned(10)]
+    assert found == [(ids[0], {"a", "b", "c"}), (ids[1], {"b"})]
+    assert list(store.unreturned(2)) == []
+    store.prune(4e9)
+    assert list(store.unreturned(10)) == []
     store.close()
 
 
