@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import logging
 import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -197,6 +199,8 @@ class Lease:
             raise ReactorError(f"cannot write the lease {path}: {error.strerror}") from error
         status = os.fstat(self._fd)
         self._place = (status.st_dev, status.st_ino)
+        # A process that a function forks must not go on holding what its parent held.
+        os.register_at_fork(after_in_child=functools.partial(_forget, weakref.ref(self)))
 
     def holds(self) -> bool:
         """Say whether it may still act. Safe from any thread, and cheap while it is renewed."""
@@ -255,6 +259,12 @@ class Lease:
         os.close(self._fd)
         self._fd = -1
 
+    def forget(self) -> None:
+        """Let go of it in this process alone, which is a copy of the holder."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
     def _is_ours(self) -> bool:
         try:
             status = self._path.stat()
@@ -266,6 +276,12 @@ class Lease:
         text = json.dumps(asdict(holder)).encode()
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, b"%0*d\n%b\n" % (_COUNT, self._count, text), 0)
+
+
+def _forget(lease: weakref.ref[Lease]) -> None:
+    held = lease()
+    if held is not None:
+        held.forget()
 
 
 def end(path: Path, sight: Sight) -> None:

@@ -101,6 +101,26 @@ class TestTheFile:
             process.wait(10)
         assert leases.look(path).is_free
 
+    def test_a_process_that_it_forked_does_not_hold_it(self, tmp_path):
+        """As a function may, with multiprocessing."""
+        code = (
+            "import os, sys, time; from pathlib import Path; from reactor.engine.lease import *\n"
+            "lease = Lease(Path(sys.argv[1]), Holder('a', 1, 1, ''), 3.0)\n"
+            "if os.fork(): time.sleep(60)\n"
+            "print(os.getpid(), flush=True); sys.stdin.read()"
+        )
+        arguments = [sys.executable, "-c", code, str(tmp_path / "l")]
+        with subprocess.Popen(
+            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert int(process.stdout.readline()) != process.pid
+            assert not leases.look(tmp_path / "l").is_free
+            process.kill()
+            process.wait(10)
+            assert leases.look(tmp_path / "l").is_free
+            process.stdin.close()
+            assert process.stdout.read() == ""  # the child has ended too
+
 
 class TestTheHolder:
     """What the holder itself knows."""

@@ -132,6 +132,9 @@ class Looks:
         self.count += 1
         return self._snapshots.pop(0) if len(self._snapshots) > 1 else self._snapshots[0]
 
+    def prepare(self, paths, before):
+        """Nothing is made ahead."""
+
     def watch_paths(self):
         return ()
 

@@ -209,6 +209,27 @@ def test_a_schedule_announces_itself_and_acts_once(bench):
     assert b.started == ["tick"]
 
 
+def test_a_time_that_an_event_read_late_does_not_count_is_done_by_itself(bench):
+    """A reactor that is killed announces once more, and knows of more; either way none is left out."""
+    b = bench("r:\n  every: 60s\n  do: [{event: 'tick-{{ data.missed }}'}]\n")
+    b.at(60)
+    [(tag, first)] = b.outbox.fired
+    b.die()
+    b.at(130)
+    [(tag, second)] = b.outbox.fired
+    assert (first["missed"], second["missed"]) == (0, 1)
+    b.fire(tag, **first)
+    b.fire(tag, **second)
+    b.turns()
+    assert b.started == ["tick-0"]
+    assert b.outbox.fired[-1][1]["missed"] == 0  # of the time at 120
+    b.fire(tag, **b.outbox.fired[-1][1])
+    b.turns()
+    assert b.started == ["tick-0", "tick-0"]
+    b.at(180)
+    assert b.outbox.fired[-1][1]["due"] > b.outbox.fired[-2][1]["due"]
+
+
 QUEUED = (
     "r:\n  on: x\n  mode: queued\n  by: data.id\n  do: [{event: '{{ data.id }}{{ data.n }}'}]\n"
 )
