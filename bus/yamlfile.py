@@ -57,6 +57,7 @@ class Lines:
 
     def __init__(self, root: yaml.Node | None = None) -> None:
         self._root = root
+        self._found: dict[tuple[Any, ...], tuple[yaml.Node | None, int]] = {(): (root, _line(root))}
 
     def at(self, path: tuple[Any, ...] = ()) -> int:
         """Return the line, counted from 1, of the key or list item that ``path`` leads to.
@@ -65,13 +66,15 @@ class Lines:
             path: keys and indices from the top. Where it leads nowhere, the line is that of
                 the last part that was found.
         """
-        node, line = self._root, _line(self._root)
-        for part in path:
-            found = _child(node, part)
-            if found is None:
-                break
-            node, line = found
-        return line
+        return self._find(path)[1]
+
+    def _find(self, path: tuple[Any, ...]) -> tuple[yaml.Node | None, int]:
+        """Return a value and its line; of what is not there the line of what is around it."""
+        known = self._found.get(path)
+        if known is None:
+            around, line = self._find(path[:-1])
+            known = self._found[path] = _child(around, path[-1]) or (None, line)
+        return known
 
     def scalars(self) -> Iterator[tuple[str, bool]]:
         """Yield each value and key that is neither list nor mapping, and whether it is plain.

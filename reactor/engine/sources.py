@@ -92,6 +92,10 @@ class ConfiguredRules:
         """The files, folders and globs that native rules are read from."""
         return tuple(self._options["rules"])
 
+    def prepare(self, paths: Iterable[str], before: Snapshot) -> None:
+        """Make rules of changed files for the next load; see `RuleSet.prepare`."""
+        self._rule_set.prepare(paths, before)
+
     def watch_paths(self) -> Iterable[str | Path]:
         """Return the files and folders that everything depends on."""
         return [self._conf_file, self._conf_folder, *self._rule_set.watch_paths()]

@@ -91,6 +91,9 @@ Found = Outcome | Announcement
 Recall = Callable[[int], Event | None]
 """Returns an event of before by its number, or None if it is not kept any more."""
 
+_LEAST_TIMERS = 20_000
+"""Timers beyond which those are looked for that nobody waits for any more."""
+
 _Timer = tuple[float, int, int, str]
 """When, the number of the rule, that of its policy, and the key."""
 
@@ -114,7 +117,9 @@ class Decider:
         self._keys: dict[int, str] = {}
         self._rules: tuple[Rule, ...] = ()
         self._places: dict[int, int] = {}
+        self._waiting: list[tuple[int, int, str, Policy]] = []
         self._timers: list[_Timer] = []
+        self._most_timers = _LEAST_TIMERS
         self.snapshot = Snapshot()
         self.time = 0.0
 
@@ -129,19 +134,24 @@ class Decider:
         self._rules = snapshot.rules
         self._keys = {id(rule): rule_key(rule) for rule in snapshot.rules}
         self._places = {id(rule): place for place, rule in enumerate(snapshot.rules)}
-        chains = [
+        self._waiting = [
             (place, number, self._keys[id(rule)], policy)
             for place, rule in enumerate(snapshot.rules)
             for number, policy in enumerate(rule.policies)
             if policy.mark
         ]
-        self._memory.keep_only({(key, policy.mark) for _, _, key, policy in chains})
+        self._memory.keep_only({(key, policy.mark) for _, _, key, policy in self._waiting})
+        self._set_timers(now)
+
+    def _set_timers(self, now: float) -> None:
+        """Have a timer for all that waits, and none for what has ended meanwhile."""
         self._timers = [
             (due, place, number, timer)
-            for place, number, key, policy in chains
+            for place, number, key, policy in self._waiting
             for due, timer in policy.timers(self._memory.table(key, policy.mark), now)
         ]
         heapq.heapify(self._timers)
+        self._most_timers = max(_LEAST_TIMERS, 2 * len(self._timers))
 
     def key_of(self, rule: Rule) -> str:
         """Return the key of a rule in force."""
@@ -218,6 +228,9 @@ class Decider:
 
     def _ask_again(self, rule: Rule, number: int, due: float, timer: str) -> None:
         heapq.heappush(self._timers, (due, self._places[id(rule)], number, timer))
+        if len(self._timers) > self._most_timers:
+            # Windows that ended early leave theirs behind, for an hour if they were that long.
+            self._set_timers(self.time)
 
     def _planned(
         self,

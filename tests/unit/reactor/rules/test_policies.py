@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reactor.rules import deciding
 from reactor.rules.deciding import Announcement
 from reactor.rules.memory import Memory
 from reactor.rules.policies import ORDER, shown
@@ -491,3 +492,25 @@ def test_all_unknown_keys_of_a_rule_are_said_at_once():
 def test_durations_are_shown_as_people_write_them():
     """Without needless precision."""
     assert [shown(s) for s in (0, 0.25, 1.26, 12.4, 754.3)] == ["0s", "250ms", "1s300ms", "12s", "12m34s"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "all_of: [{on: x, by: data.id}, {on: y, by: data.id}]\n  within: 1h\n",
+        "on: x\n  none_of: y\n  within: 1h\n  by: data.id\n",
+    ],
+)
+def test_windows_that_ended_early_leave_no_timers_behind(policy, monkeypatch):
+    """Else an hour's worth of them would fill the memory; what still waits has its own."""
+    monkeypatch.setattr(deciding, "_LEAST_TIMERS", 50)
+    core = Core(f"r:\n  {policy}{DO}")
+    core.feed(0, "x", id="waits")
+    for number in range(1_000):
+        core.feed(number, "x", id=number)
+        core.feed(number, "y", id=number)
+        assert len(core.decider._timers) <= 51
+    found = core.advance(3600)
+    if "none_of" in policy:
+        assert [outcome.window["key"] for outcome in found] == ["waits"]
+    assert not any("waits" in dict(table.items()) for table in core.memory._tables.values())
