@@ -26,6 +26,7 @@ HEADERS = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 
+_TRACES = logging.Formatter()
 _SECRET = re.compile(r"(token=|/ws/)[^&\s\"'\\]+")
 
 
@@ -121,4 +122,7 @@ class Scrubbing(logging.Filter):
         clean = scrub(message)
         if clean != message:
             record.msg, record.args = clean, ()
+        if record.exc_info and not record.exc_text:
+            # What a formatter finds there, it does not make anew.
+            record.exc_text = scrub(_TRACES.formatException(record.exc_info))
         return True

@@ -17,7 +17,7 @@ from reactor.http import certificate
 from reactor.http.address import url_of
 from reactor.http.answering import Answering
 from reactor.http.app import create_app
-from reactor.http.buffers import Connection, spare_tls_reads
+from reactor.http.buffers import Connection, allow_descriptors, spare_tls_reads
 from reactor.http.guard import Scrubbing
 from reactor.http.hooks import hooks_of
 from reactor.http.services import Services
@@ -45,6 +45,7 @@ def run(opts: Mapping[str, Any], stop: Stop, answering: Answering) -> None:
     hooks_of(opts)  # refused at the start, not at the first request
     cert, key = certificate.prepare(opts)
     spare_tls_reads()
+    allow_descriptors(_MOST_CONNECTIONS)
     with contextlib.closing(bind(opts)) as listener:
         asyncio.run(_serve(opts, stop, listener, (cert, key), answering))
 
