@@ -613,16 +613,20 @@ def test_a_flood(system, page):
     expect(aloud).to_have_text("")
 
 
-def test_a_lost_connection(system, page):
+def test_a_lost_connection(browser, tmp_path):
     """It is said, and what happened meanwhile is shown once the server is there again."""
-    narrow(page, "page/*")
-    system.fire("page/before", {})
-    expect(tagged(page, "page/before").first).to_be_visible()
-    log = (system.config / "log" / "up.log").read_text()
-    os.kill(int(log.rpartition("started http as process ")[2].split()[0]), signal.SIGKILL)
-    expect(page.locator("#lost")).to_be_visible()
-    expect(page.locator("#lost")).to_contain_text("Connection lost")
-    system.fire("page/meanwhile", {"n": 1})
-    expect(page.locator("#lost")).to_be_hidden()
-    expect(page.locator("#state")).to_have_text("live")
-    expect(tagged(page, "page/meanwhile")).to_have_count(1)
+    with (
+        serving(tmp_path) as system,
+        visiting(browser, url_of(system), new_token(system, "lost", "--all")) as page,
+    ):
+        narrow(page, "page/*")
+        system.fire("page/before", {})
+        expect(tagged(page, "page/before")).to_have_count(1)
+        log = (system.config / "log" / "up.log").read_text()
+        os.kill(int(log.rpartition("started http as process ")[2].split()[0]), signal.SIGKILL)
+        expect(page.locator("#lost")).to_contain_text("Connection lost")
+        system.fire("page/meanwhile", {})
+        expect(page.locator("#lost")).to_be_hidden()
+        expect(page.locator("#state")).to_have_text("live")
+        expect(tagged(page, "page/meanwhile")).to_have_count(1)
+        expect(tagged(page, "page/before")).to_have_count(1)

@@ -15,9 +15,18 @@ import { traces } from "./views/traces.js";
 
 const VIEWS = { events, rules, traces, jobs, minions, dead, numbers };
 const NAMES = Object.keys(VIEWS);
-const KEYS = [["1 to 7", "the views"], ["/", "filter"], ["p", "pause the events, and go on"], ["j and k, ↓ and ↑", "next and previous row"],
-  ["Home, End", "first and last row"], ["Enter", "open the row"], ["d", "dry run of the event that is open"], ["Escape", "close the pane"],
-  ["t", "light or dark"], ["?", "these keys"]];
+const KEYS = [
+  ["1 to 7", "the views"],
+  ["/", "filter"],
+  ["p", "pause the events, and go on"],
+  ["j and k, ↓ and ↑", "next and previous row"],
+  ["Home, End", "first and last row"],
+  ["Enter", "open the row"],
+  ["d", "dry run of the event that is open"],
+  ["Escape", "close the pane"],
+  ["t", "light or dark"],
+  ["?", "these keys"],
+];
 const STATS_EVERY = 2000;
 
 let name = null; // of the view that is shown; none before somebody has logged in
@@ -84,9 +93,19 @@ async function start() {
   await whoami();
   byId("who").textContent = session.user;
   byId("logout").hidden = false;
-  byId("tabs").replaceChildren(...Object.entries(VIEWS).map(([each, { title }], index) =>
-    h("a", { href: `#${each}`, "aria-keyshortcuts": index + 1 }, title, h("span", { class: "count" }))));
-  events.begin(new Stream({ onState: tellState, onBegin: () => events.past(), onSome: (arrived, found) => events.some(arrived, found), why: whyRefused }));
+  byId("tabs").replaceChildren(
+    ...Object.entries(VIEWS).map(([each, { title }], index) =>
+      h("a", { href: `#${each}`, "aria-keyshortcuts": index + 1 }, title, h("span", { class: "count" })),
+    ),
+  );
+  events.begin(
+    new Stream({
+      onState: tellState,
+      onBegin: () => events.past(),
+      onSome: (arrived, found) => events.some(arrived, found),
+      why: whyRefused,
+    }),
+  );
   name = null;
   route();
   tellLink();
@@ -95,7 +114,10 @@ async function start() {
 
 // An ended stream was refused; what the API says about it is the reason.
 async function whyRefused() {
-  return ask("/events/recent?limit=1").then(() => "", (error) => error.message);
+  return ask("/events/recent?limit=1").then(
+    () => "",
+    (error) => error.message,
+  );
 }
 
 const link = { state: "connecting", reached: true, text: "" };
@@ -220,14 +242,20 @@ async function main() {
   document.addEventListener("visibilitychange", () => name && !document.hidden && watch());
   byId("theme").addEventListener("click", theme);
   byId("help").addEventListener("click", help);
-  byId("skip").addEventListener("click", (event) => { event.preventDefault(); byId("main").focus(); });
+  byId("skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    byId("main").focus();
+  });
   byId("logout").addEventListener("click", async () => {
     await ask("/logout", {}).catch((error) => toast(error.message, "bad"));
     login();
   });
   onSession({
     loggedOut: () => name && login("Your token has ended: log in again."),
-    reached: (is) => { link.reached = is; tellLink(); },
+    reached: (is) => {
+      link.reached = is;
+      tellLink();
+    },
   });
   try {
     await start();

@@ -50,7 +50,10 @@ const MOST_TEXT = 200_000;
 
 export function json(value) {
   const text = JSON.stringify(value, null, 2) ?? "null";
-  const shown = text.length > MOST_TEXT ? `${text.slice(0, MOST_TEXT)}\n… and ${(text.length - MOST_TEXT).toLocaleString()} characters more` : text;
+  const shown =
+    text.length > MOST_TEXT
+      ? `${text.slice(0, MOST_TEXT)}\n… and ${(text.length - MOST_TEXT).toLocaleString()} characters more`
+      : text;
   return h("pre", { tabindex: "0" }, shown);
 }
 
@@ -60,11 +63,15 @@ export function folded(title, value) {
 
 export function facts(pairs) {
   const known = pairs.filter(([, value]) => value !== undefined && value !== null && value !== "");
-  return h("dl", { class: "facts" }, known.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+  return h(
+    "dl",
+    { class: "facts" },
+    known.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]),
+  );
 }
 
 export function short(value, most = 300) {
-  const text = typeof value === "string" ? value : JSON.stringify(value) ?? "";
+  const text = typeof value === "string" ? value : (JSON.stringify(value) ?? "");
   return text.length > most ? `${text.slice(0, most)}…` : text;
 }
 
@@ -84,7 +91,9 @@ const two = (number, digits = 2) => String(number).padStart(digits, "0");
 
 export function clock(stamp) {
   const at = moment(stamp);
-  return at ? `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}.${two(at.getMilliseconds(), 3)}` : "";
+  return at
+    ? `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}.${two(at.getMilliseconds(), 3)}`
+    : "";
 }
 
 export function when(stamp) {
@@ -113,10 +122,25 @@ let toastTimer;
 export function toast(text, kind = "") {
   const at = byId("toast");
   at.className = kind;
-  at.replaceChildren(h("span", {}, text), h("button", { type: "button", "aria-label": "Dismiss", onclick: () => { at.hidden = true; } }, "✕"));
+  at.replaceChildren(
+    h("span", {}, text),
+    h(
+      "button",
+      {
+        type: "button",
+        "aria-label": "Dismiss",
+        onclick: () => {
+          at.hidden = true;
+        },
+      },
+      "✕",
+    ),
+  );
   at.hidden = false;
   clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => { at.hidden = true; }, 10_000);
+  toastTimer = setTimeout(() => {
+    at.hidden = true;
+  }, 10_000);
 }
 
 // A button that does something once at a time and says what went wrong.
@@ -137,8 +161,13 @@ export function act(label, action, kind = "", props = {}) {
 }
 
 export function dialog(title, content, ...buttons) {
-  const box = h("dialog", { "aria-label": title }, h("h2", {}, title), content,
-    h("form", { method: "dialog", class: "bar" }, buttons));
+  const box = h(
+    "dialog",
+    { "aria-label": title },
+    h("h2", {}, title),
+    content,
+    h("form", { method: "dialog", class: "bar" }, buttons),
+  );
   box.addEventListener("close", () => box.remove());
   document.body.append(box);
   box.showModal();
@@ -147,8 +176,12 @@ export function dialog(title, content, ...buttons) {
 
 export function confirmed(question, label) {
   return new Promise((resolve) => {
-    const box = dialog("Are you sure?", h("p", {}, question),
-      h("button", { value: "no", autofocus: true }, "Cancel"), h("button", { value: "yes", class: "danger" }, label));
+    const box = dialog(
+      "Are you sure?",
+      h("p", {}, question),
+      h("button", { value: "no", autofocus: true }, "Cancel"),
+      h("button", { value: "yes", class: "danger" }, label),
+    );
     box.addEventListener("close", () => resolve(box.returnValue === "yes"));
   });
 }

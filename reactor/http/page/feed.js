@@ -54,8 +54,11 @@ function take(message) {
 function flush() {
   const step = Math.max(1, waiting.length / MOST);
   const chosen = [];
-  for (let at = waiting.length - 1; Math.round(at) >= 0 && chosen.length < MOST; at -= step) chosen.push(waiting[Math.round(at)]);
-  const events = chosen.reverse().map((message) => ({ seq: Number(message.lastEventId), ...JSON.parse(message.data) }));
+  for (let at = waiting.length - 1; Math.round(at) >= 0 && chosen.length < MOST; at -= step)
+    chosen.push(waiting[Math.round(at)]);
+  const events = chosen
+    .reverse()
+    .map((message) => ({ seq: Number(message.lastEventId), ...JSON.parse(message.data) }));
   others += waiting.length - chosen.length;
   if (arrived || others) tell("some", { events, others, arrived });
   clear();

@@ -1,14 +1,25 @@
 // What the views that are lists share: they ask again and again, filter, and open a pane.
 
 import { byId, flat, h } from "./dom.js";
-import { ask } from "./api.js";
 import { Rows, focusKey, step } from "./rows.js";
 
 const EVERY = 3000;
+const BUSY = 10; // times as long as an answer takes
 
-// A view. `spec` has title, load(), head(found, again), columns, rows(found, again), empty, and
-// open(id), which shows one of them in the pane.
-export function list({ title, load, head, columns, rows, empty, open, controls = () => [], every = EVERY }) {
+// A view of what `load()` gives: `head(found, again)` above, and of each of `items(found)` a
+// `row(item, again)`. `open(id)` shows one of them in the pane.
+export function list({
+  title,
+  load,
+  head = () => [],
+  columns,
+  items,
+  row,
+  empty,
+  open,
+  controls = () => [],
+  every = EVERY,
+}) {
   return {
     title,
     open,
@@ -19,9 +30,25 @@ export function list({ title, load, head, columns, rows, empty, open, controls =
       this.rows = new Rows(title, columns, empty);
       this.head = h("div", { class: "head" });
       this.problem = h("p", { class: "problem", hidden: true });
-      this.filter = h("input", { type: "search", id: "filter", placeholder: "Filter", "aria-label": `Filter ${title}`,
-        "aria-keyshortcuts": "/", oninput: () => this.rows.filter(this.filter.value) });
-      main.replaceChildren(h("div", { class: "bar" }, this.filter, controls(() => this.again())), this.head, this.problem, this.rows.element);
+      this.filter = h("input", {
+        type: "search",
+        id: "filter",
+        placeholder: "Filter",
+        "aria-label": `Filter ${title}`,
+        "aria-keyshortcuts": "/",
+        oninput: () => this.rows.filter(this.filter.value),
+      });
+      main.replaceChildren(
+        h(
+          "div",
+          { class: "bar" },
+          this.filter,
+          controls(() => this.again()),
+        ),
+        this.head,
+        this.problem,
+        this.rows.element,
+      );
       this.turn();
     },
     leave() {
@@ -29,9 +56,12 @@ export function list({ title, load, head, columns, rows, empty, open, controls =
       clearTimeout(this.timer);
     },
     async turn() {
+      const begun = performance.now();
       if (!document.hidden) await this.again();
       clearTimeout(this.timer);
-      if (this.isShown) this.timer = setTimeout(() => this.turn(), every);
+      // A long answer is asked for less often: the server has other things to do.
+      const pause = Math.max(every, BUSY * (performance.now() - begun));
+      if (this.isShown) this.timer = setTimeout(() => this.turn(), pause);
     },
     async again() {
       const rowsNow = this.rows;
@@ -42,7 +72,8 @@ export function list({ title, load, head, columns, rows, empty, open, controls =
         this.draw(found);
       } catch (error) {
         // What was there stays: it is old, and the line says so.
-        this.problem.textContent = this.before === undefined ? error.message : `Not up to date: ${error.message}`;
+        this.problem.textContent =
+          this.before === undefined ? error.message : `Not up to date: ${error.message}`;
         this.problem.hidden = false;
       }
     },
@@ -53,7 +84,7 @@ export function list({ title, load, head, columns, rows, empty, open, controls =
       this.found = found;
       const again = () => this.again();
       this.head.replaceChildren(...flat(head(found, again)));
-      this.rows.draw(rows(found, again));
+      this.rows.draw(items(found), (item) => row(item, again));
     },
     refocus(href) {
       if (!focusKey(this.rows.rows, href)) byId("main").focus();
@@ -63,8 +94,4 @@ export function list({ title, load, head, columns, rows, empty, open, controls =
     },
     keys: {},
   };
-}
-
-export function from(path) {
-  return async () => (await ask(path)).return;
 }

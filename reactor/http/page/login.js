@@ -8,21 +8,51 @@ export function showLogin(message, done) {
   const user = h("input", { id: "user", autocomplete: "username" });
   const password = h("input", { id: "password", type: "password", autocomplete: "current-password" });
   const said = h("p", { class: "problem", role: "alert", hidden: !message }, message);
-  const form = (title, credentials, ...content) => h("form", { class: "card", onsubmit: async (event) => {
-    event.preventDefault();
-    try {
-      await ask("/login", credentials());
-      done();
-    } catch (error) {
-      said.textContent = error.message;
-      said.hidden = false;
-    }
-  } }, h("h2", {}, title), content, h("button", { type: "submit", class: "first" }, "Log in"));
-  byId("main").replaceChildren(h("div", { class: "login" }, said,
-    form("With a token", () => ({ token: token.value.trim() }), h("label", {}, "Token", token),
-      h("p", { class: "note" }, "Made on the master by ", h("code", {}, "reactor token create --all"), "; without --all it may only watch.")),
-    form("With a password", () => ({ username: user.value, password: password.value }),
-      h("label", {}, "User", user), h("label", {}, "Password", password))));
+  const form = (title, credentials, ...content) =>
+    h(
+      "form",
+      {
+        class: "card",
+        onsubmit: async (event) => {
+          event.preventDefault();
+          try {
+            await ask("/login", credentials());
+            done();
+          } catch (error) {
+            said.textContent = error.message;
+            said.hidden = false;
+          }
+        },
+      },
+      h("h2", {}, title),
+      content,
+      h("button", { type: "submit", class: "first" }, "Log in"),
+    );
+  byId("main").replaceChildren(
+    h(
+      "div",
+      { class: "login" },
+      said,
+      form(
+        "With a token",
+        () => ({ token: token.value.trim() }),
+        h("label", {}, "Token", token),
+        h(
+          "p",
+          { class: "note" },
+          "Made on the master by ",
+          h("code", {}, "reactor token create --all"),
+          "; without --all it may only watch.",
+        ),
+      ),
+      form(
+        "With a password",
+        () => ({ username: user.value, password: password.value }),
+        h("label", {}, "User", user),
+        h("label", {}, "Password", password),
+      ),
+    ),
+  );
   token.focus();
 }
 

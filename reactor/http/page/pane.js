@@ -3,6 +3,7 @@
 import { act, byId, flat, h, note } from "./dom.js";
 
 const EVERY = 3000;
+const BUSY = 10; // times as long as an answer takes
 let shown = 0;
 
 export function isOpen() {
@@ -15,14 +16,25 @@ export async function show(title, load, draw) {
   const pane = byId("pane");
   const content = h("div", { class: "content" }, note("…"));
   pane.replaceChildren(
-    h("div", { class: "bar" }, h("h2", {}, title), act("Close", leave, "", { "aria-keyshortcuts": "Escape" })), content);
+    h(
+      "div",
+      { class: "bar" },
+      h("h2", {}, title),
+      act("Close", leave, "", { "aria-keyshortcuts": "Escape" }),
+    ),
+    content,
+  );
   pane.hidden = false;
   pane.scrollTop = 0;
   pane.focus();
   let before;
   while (mine === shown) {
+    const begun = performance.now();
     before = await look(content, load, draw, before, () => mine === shown);
-    await new Promise((resolve) => { setTimeout(resolve, EVERY); });
+    const pause = Math.max(EVERY, BUSY * (performance.now() - begun));
+    await new Promise((resolve) => {
+      setTimeout(resolve, pause);
+    });
   }
 }
 
@@ -35,7 +47,8 @@ async function look(content, load, draw, before, isMine) {
     if (isMine() && text !== before) content.replaceChildren(...flat(draw(found)));
     return text;
   } catch (error) {
-    if (isMine() && before === undefined) content.replaceChildren(h("p", { class: "problem" }, error.message));
+    if (isMine() && before === undefined)
+      content.replaceChildren(h("p", { class: "problem" }, error.message));
     return before;
   }
 }

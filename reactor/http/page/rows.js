@@ -6,7 +6,12 @@ const MOST_ROWS = 500;
 
 export function row(href, label, cells, { key = href, bad = false } = {}) {
   const anchor = h("a", { href, tabindex: "-1" }, label);
-  const element = h("tr", { class: bad ? "pick fault" : "pick", "data-key": key }, h("td", {}, anchor), cells);
+  const element = h(
+    "tr",
+    { class: bad ? "pick fault" : "pick", "data-key": key },
+    h("td", {}, anchor),
+    cells,
+  );
   for (const inner of element.querySelectorAll("button")) inner.tabIndex = -1;
   return element;
 }
@@ -24,8 +29,23 @@ export function body() {
 }
 
 export function table(label, columns, rows) {
-  return h("table", { "aria-label": label }, h("thead", {}, h("tr", {},
-    columns.map(([title, kind]) => h("th", { class: kind, scope: "col" }, title)))), rows);
+  return h(
+    "table",
+    {
+      "aria-label": label,
+      class: columns[0][1] === "w-seq" || columns[0][1] === "w-jid" ? "numbered" : null,
+    },
+    h(
+      "thead",
+      {},
+      h(
+        "tr",
+        {},
+        columns.map(([title, kind]) => h("th", { class: kind, scope: "col" }, title)),
+      ),
+    ),
+    rows,
+  );
 }
 
 function reach(picked, index) {
@@ -77,10 +97,14 @@ export class Rows {
     this.text = "";
   }
 
-  draw(rows) {
-    this.all = rows;
-    const wanted = this.text ? rows.filter((each) => each.textContent.toLowerCase().includes(this.text)) : rows;
-    const shown = wanted.slice(0, MOST_ROWS);
+  // Only of what is shown a row is made: there may be thousands of rules or minions.
+  draw(items, make) {
+    this.all = items;
+    this.make = make;
+    const wanted = this.text
+      ? items.filter((each) => JSON.stringify(each).toLowerCase().includes(this.text))
+      : items;
+    const shown = wanted.slice(0, MOST_ROWS).map(make);
     const held = document.activeElement?.closest?.("tr.pick");
     const key = held && this.rows.contains(held) ? held.dataset.key : null;
     const index = key === null ? 0 : [...held.querySelectorAll("a, button")].indexOf(document.activeElement);
@@ -90,18 +114,19 @@ export class Rows {
     keepOneChosen(this.rows);
     if (key !== null && !focusKey(this.rows, key, index)) this.rows.querySelector("tr.now a")?.focus();
     this.table.hidden = !shown.length;
-    this.told.textContent = this.said(rows.length, wanted.length, shown.length);
+    this.told.textContent = this.said(items.length, wanted.length, shown.length);
     this.told.hidden = !this.told.textContent;
   }
 
   said(all, wanted, shown) {
     if (!all) return this.empty;
-    if (shown < wanted) return `Showing ${shown} of ${wanted.toLocaleString()}: type more into the filter to see others.`;
+    if (shown < wanted)
+      return `Showing ${shown} of ${wanted.toLocaleString()}: type more into the filter to see others.`;
     return wanted < all ? `${wanted.toLocaleString()} of ${all.toLocaleString()} match the filter.` : "";
   }
 
   filter(text) {
     this.text = text.toLowerCase();
-    this.draw(this.all);
+    if (this.make) this.draw(this.all, this.make);
   }
 }

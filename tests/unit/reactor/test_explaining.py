@@ -6,6 +6,7 @@ from bus.record import CAUSE, Event
 from reactor.cli.telling import explanation, trace_lines
 from reactor.engine.explaining import Known, explain, would
 from reactor.rules.loading import RuleSet
+from reactor.rules.native import NativeRule
 from reactor.rules.nearness import nearest
 
 RULES = """
@@ -87,6 +88,19 @@ def test_each_condition_with_its_values(tmp_path):
     assert broken["state"].startswith("error: ")
     assert [each["state"] for each in told["pair"]] == ["false"]
     assert told["wrong"] == []
+
+
+def test_conditions_that_cannot_be_worked_out(snapshot, monkeypatch):
+    """Whoever asks gets an answer all the same."""
+
+    def fall(_rule, _event):
+        raise RuntimeError("it fell over, password=planted")
+
+    monkeypatch.setattr(NativeRule, "accounts", fall)
+    found = explain(_event("my/hello", {"n": 5}), snapshot, Known())
+    (said,) = found["rules"][0]["conditions"]
+    assert said["state"].startswith("error: it fell over")
+    assert "planted" not in str(said)
 
 
 def test_a_trace_beats_a_guess(snapshot):

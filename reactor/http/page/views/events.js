@@ -9,9 +9,22 @@ const MOST_ROWS = 300;
 const AIMING = 1500; // milliseconds for which the list stands still under a pointer that moves
 const RECENT = 100;
 
-const COLUMNS = [["Number", "w-seq"], ["Time", "w-time"], ["Tag", "w-tag"], ["Data", ""]];
-const KINDS = [["Everything", ""], ["Jobs", "salt/job/*"], ["Minions", "salt/minion/* salt/presence/*"], ["Keys", "salt/auth salt/key"],
-  ["Webhooks", "salt/netapi/hook/*"], ["Reactions and rules", "reactor/*"], ["Failures", "reactor/*/failed reactor/*/dead reactor/*/error"]];
+const COLUMNS = [
+  ["Number", "w-seq"],
+  ["Time", "w-time"],
+  ["Tag", "w-tag"],
+  ["Data", ""],
+];
+const KINDS = [
+  ["Everything", ""],
+  ["Jobs", "salt/job/*"],
+  ["Minions", "salt/minion/* salt/presence/*"],
+  ["Keys", "salt/auth salt/key"],
+  ["Webhooks", "salt/netapi/hook/*"],
+  ["Reactions and rules", "reactor/*"],
+  ["Failures", "reactor/*/failed reactor/*/dead reactor/*/error"],
+  ["These tags:", "-"],
+];
 
 export const events = {
   title: "Events",
@@ -26,7 +39,9 @@ export const events = {
     this.tally = { shown: 0, others: 0, held: 0 };
     this.recent = new Set();
     this.rows = body();
-    this.rows.addEventListener("pointermove", () => { this.still = performance.now() + AIMING; });
+    this.rows.addEventListener("pointermove", () => {
+      this.still = performance.now() + AIMING;
+    });
     this.element = this.make();
     clearInterval(this.second);
     this.second = setInterval(() => this.tell(), 1000);
@@ -39,32 +54,90 @@ export const events = {
   },
   make() {
     const kept = (name) => sessionStorage.getItem(name) ?? "";
-    this.filter = h("input", { type: "search", id: "filter", placeholder: "Tags: globs, blanks between, such as salt/job/* my/*",
-      "aria-label": "Tags", "aria-keyshortcuts": "/", value: kept("tags") });
-    this.text = h("input", { type: "search", id: "text", placeholder: "Text in tag or data", "aria-label": "Text in tag or data", value: kept("text") });
-    this.kind = h("select", { "aria-label": "Which events", onchange: () => { this.filter.value = this.kind.value; this.restart(); } },
-      KINDS.map(([title, globs]) => h("option", { value: globs }, title)));
-    this.pause = h("button", { type: "button", id: "pause", "aria-pressed": "false", "aria-keyshortcuts": "p", onclick: () => this.toggle() }, "Pause");
+    this.filter = h("input", {
+      type: "search",
+      id: "filter",
+      placeholder: "Tags: globs, blanks between, such as salt/job/* my/*",
+      "aria-label": "Tags",
+      "aria-keyshortcuts": "/",
+      value: kept("tags"),
+    });
+    this.text = h("input", {
+      type: "search",
+      id: "text",
+      placeholder: "Text in tag or data",
+      "aria-label": "Text in tag or data",
+      value: kept("text"),
+    });
+    this.kind = h(
+      "select",
+      {
+        "aria-label": "Which events",
+        onchange: () => this.choose(this.kind.value),
+      },
+      KINDS.map(([title, globs]) => h("option", { value: globs }, title)),
+    );
+    this.pause = h(
+      "button",
+      {
+        type: "button",
+        id: "pause",
+        "aria-pressed": "false",
+        "aria-keyshortcuts": "p",
+        onclick: () => this.toggle(),
+      },
+      "Pause",
+    );
     this.rate = h("p", { class: "note", id: "rate" });
     this.aloud = h("p", { class: "hush", role: "status", id: "aloud" });
     this.problem = h("p", { class: "problem", hidden: true });
-    const form = h("form", { class: "bar", onsubmit: (event) => { event.preventDefault(); this.restart(); } },
-      this.kind, this.filter, this.text, h("button", { type: "submit" }, "Filter"), this.pause,
-      h("button", { type: "button", onclick: () => this.rows.replaceChildren() }, "Clear"));
-    return h("div", {}, form, this.rate, this.aloud, this.problem, table("Events, the newest first", COLUMNS, this.rows));
+    const form = h(
+      "form",
+      {
+        class: "bar",
+        onsubmit: (event) => {
+          event.preventDefault();
+          this.restart();
+        },
+      },
+      this.kind,
+      this.filter,
+      this.text,
+      h("button", { type: "submit" }, "Filter"),
+      this.pause,
+      h("button", { type: "button", onclick: () => this.rows.replaceChildren() }, "Clear"),
+    );
+    return h(
+      "div",
+      {},
+      form,
+      this.rate,
+      this.aloud,
+      this.problem,
+      table("Events, the newest first", COLUMNS, this.rows),
+    );
   },
   build(main) {
     main.replaceChildren(this.element);
     this.later();
   },
   leave() {},
+  choose(globs) {
+    if (globs === "-") {
+      this.filter.focus();
+      return;
+    }
+    this.filter.value = globs;
+    this.restart();
+  },
   globs() {
     return this.filter.value.split(/\s+/).filter(Boolean);
   },
   restart() {
     sessionStorage.setItem("tags", this.filter.value);
     sessionStorage.setItem("text", this.text.value);
-    this.kind.value = this.filter.value.trim();
+    const globs = this.filter.value.trim();
+    this.kind.value = KINDS.some(([, known]) => known === globs) ? globs : "-";
     this.rows.replaceChildren();
     this.recent.clear();
     this.problem.hidden = true;
@@ -86,7 +159,8 @@ export const events = {
   },
   putBelow(found) {
     const newest = found.at(-1)?.seq ?? 0;
-    for (const each of [...this.rows.children]) if (Number(each.dataset.key.split("/")[1]) <= newest) each.remove();
+    for (const each of [...this.rows.children])
+      if (Number(each.dataset.key.split("/")[1]) <= newest) each.remove();
     this.recent = new Set(found.map((each) => each.seq));
     this.rows.append(...found.reverse().map(rowOf));
     keepOneChosen(this.rows);
@@ -107,7 +181,9 @@ export const events = {
   later() {
     if (this.frame) return;
     // A page in the background gets no frames: there it is a timer.
-    this.frame = document.hidden ? setTimeout(() => this.draw(), 1000) : requestAnimationFrame(() => this.draw());
+    this.frame = document.hidden
+      ? setTimeout(() => this.draw(), 1000)
+      : requestAnimationFrame(() => this.draw());
   },
   draw() {
     this.frame = 0;
@@ -147,7 +223,8 @@ export const events = {
     const sampled = !this.paused && others > 0;
     let text = came;
     if (this.paused) text = `Paused. ${number(held)} came meanwhile. ${came}.`;
-    else if (sampled) text = `${came}: showing ${number(shown)} of ${number(Math.max(rate, shown + others))}, sampled. Filter to see all of fewer.`;
+    else if (sampled)
+      text = `${came}: showing ${number(shown)} of ${number(Math.max(rate, shown + others))}, sampled. Filter to see all of fewer.`;
     if (again && !this.paused) return;
     this.rate.textContent = text;
     this.rate.classList.toggle("warn", sampled || this.paused);
@@ -166,11 +243,23 @@ export const events = {
 };
 
 function isFault({ tag, data }) {
-  return /\/(failed|dead|error)$/.test(tag) || data?.success === false || (tag.includes("/ret/") && Boolean(data?.retcode));
+  return (
+    /\/(failed|dead|error)$/.test(tag) ||
+    data?.success === false ||
+    (tag.includes("/ret/") && Boolean(data?.retcode))
+  );
 }
 
 function rowOf(event) {
   const { _stamp: stamp, _cause, ...data } = event.data;
-  return row(place("events", event.seq), String(event.seq), [h("td", { class: "mono" }, clock(stamp)), h("td", { class: "mono", title: event.tag }, event.tag),
-    h("td", { class: "mono dim" }, short(data))], { bad: isFault(event) });
+  return row(
+    place("events", event.seq),
+    String(event.seq),
+    [
+      h("td", { class: "mono" }, clock(stamp)),
+      h("td", { class: "mono", title: event.tag }, event.tag),
+      h("td", { class: "mono dim" }, short(data)),
+    ],
+    { bad: isFault(event) },
+  );
 }

@@ -8,7 +8,15 @@ import { row } from "../rows.js";
 
 const MOST_RETURNS = 200;
 
-const COLUMNS = [["Job", "w-jid"], ["Time", "w-time wide"], ["Function", "w-name"], ["Target", "w-name"], ["Minions", "w-num"], ["User", "w-state wide"], ["Arguments", ""]];
+const COLUMNS = [
+  ["Job", "w-jid"],
+  ["Time", "w-time wide"],
+  ["Function", "w-name"],
+  ["Target", "w-name"],
+  ["Minions", "w-num"],
+  ["User", "w-state wide"],
+  ["Arguments", ""],
+];
 
 // The id of a job is its time, in UTC.
 function stamp(jid) {
@@ -22,10 +30,16 @@ export const jobs = list({
   columns: COLUMNS,
   empty: "No job was sent yet.",
   open: showJob,
-  head: () => [],
-  rows: (found) => Object.values(found).sort((one, other) => (one.jid < other.jid ? 1 : -1)).map((job) => row(place("jobs", job.jid), job.jid, [
-    cell(lately(stamp(job.jid)), "mono wide"), cell(job.Function), cell(short(job.Target, 60)), cell(job.Minions.length, "w-num"), cell(job.User, "wide"),
-    cell(job.Arguments.length ? short(job.Arguments, 120) : "", "mono dim")])),
+  items: (found) => Object.values(found).sort((one, other) => (one.jid < other.jid ? 1 : -1)),
+  row: (job) =>
+    row(place("jobs", job.jid), job.jid, [
+      cell(lately(stamp(job.jid)), "mono wide"),
+      cell(job.Function),
+      cell(short(job.Target, 60)),
+      cell(job.Minions.length, "w-num"),
+      cell(job.User, "wide"),
+      cell(job.Arguments.length ? short(job.Arguments, 120) : "", "mono dim"),
+    ]),
 });
 
 function showJob(jid) {
@@ -41,17 +55,40 @@ function jobOf(job) {
   const bad = all.filter(([, data]) => !isGood(data)).length;
   const silent = job.Minions.filter((minion) => !(minion in job.Result));
   return [
-    facts([["Function", h("strong", {}, job.Function)], ["Target", `${short(job.Target, 200)} (${job["Target-type"] || "glob"})`],
-      ["Sent", when(stamp(job.jid))], ["By", job.User],
-      ["Returned", [`${all.length} of ${job.Minions.length}`, bad ? [", ", mark(`${bad} failed`, "bad")] : ""]]]),
+    facts([
+      ["Function", h("strong", {}, job.Function)],
+      ["Target", `${short(job.Target, 200)} (${job["Target-type"] || "glob"})`],
+      ["Sent", when(stamp(job.jid))],
+      ["By", job.User],
+      [
+        "Returned",
+        [`${all.length} of ${job.Minions.length}`, bad ? [", ", mark(`${bad} failed`, "bad")] : ""],
+      ],
+    ]),
     job.Arguments.length ? [h("h3", {}, "Arguments"), json(job.Arguments)] : "",
     silent.length ? h("p", { class: "warn" }, `No return yet: ${short(silent.join(", "), 500)}`) : "",
     job.Missing.length ? h("p", { class: "warn" }, `Not there: ${short(job.Missing.join(", "), 500)}`) : "",
     h("h3", {}, "Returns"),
     all.length ? "" : note("None yet."),
     all.length > MOST_RETURNS ? note(`Showing ${MOST_RETURNS} of ${all.length}; failed ones first.`) : "",
-    sorted.slice(0, MOST_RETURNS).map(([minion, data]) => h("section", { class: "return" },
-      h("h4", {}, minion, " ", mark(isGood(data) ? "ok" : data.retcode ? `failed, status ${data.retcode}` : "failed", isGood(data) ? "good" : "bad")),
-      typeof data.return === "string" ? h("pre", { tabindex: "0" }, data.return) : json(data.return))),
+    sorted
+      .slice(0, MOST_RETURNS)
+      .map(([minion, data]) =>
+        h(
+          "section",
+          { class: "return" },
+          h(
+            "h4",
+            {},
+            minion,
+            " ",
+            mark(
+              isGood(data) ? "ok" : data.retcode ? `failed, status ${data.retcode}` : "failed",
+              isGood(data) ? "good" : "bad",
+            ),
+          ),
+          typeof data.return === "string" ? h("pre", { tabindex: "0" }, data.return) : json(data.return),
+        ),
+      ),
   ];
 }
