@@ -81,6 +81,8 @@ FAILOVER_SECONDS = 5.0
 FIRST_DELAY = 0.1
 ABSENT_DELAY = 0.5
 """Between tries that stay on this host, since nobody is connected."""
+REPEAT_DELAY = 1.0
+"""Before a hello that was sent is sent again: it does not get lost, but a busy master is late."""
 LAST_DELAY = 20.0
 ERROR_DELAY = 30.0
 FIRST_QUESTION_DELAY = 0.3
@@ -394,6 +396,7 @@ class LinkClient:
             self._reconnect(now)
         elif now >= self._next_try:
             sent = self._send_hello()
+            self._delay = max(self._delay, REPEAT_DELAY if sent else FIRST_DELAY)
             self._next_try = now + self._spread(self._delay)
             self._delay = min(self._delay * 2, LAST_DELAY if sent else ABSENT_DELAY)
 

@@ -32,7 +32,7 @@ from bus.keys import (
 )
 from bus.link import admission, autosign, protocol
 from bus.link.autosignfiles import Policy
-from bus.link.connection import HANDSHAKE_MS, HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS
+from bus.link.departures import Departures, Silence
 from bus.link.filesync import FileTree
 from bus.link.firstcontact import Responder
 from bus.link.held import Held
@@ -58,11 +58,12 @@ from bus.link.protocol import (
 )
 from bus.link.publishing import Publishing
 from bus.link.streams import OnDone, PublisherLike, Streams
+from bus.link.syncing import Syncer
 from bus.link.zap import DOMAIN, ZapHandler
 from bus.publisher import Publisher
 from bus.rpc import Methods
 from bus.rpc import Server as RpcServer
-from bus.sockets import Socket
+from bus.sockets import Socket, send_pair
 from bus.sockets import context as default_context
 from bus.tags import tagify
 from bus.targets import Grains
@@ -74,9 +75,19 @@ FILES_SECONDS = 1.0
 PRUNE_SECONDS = 60.0
 PROBE_SECONDS = 1.0
 OWING_SECONDS = 1.0
+SILENCE_CHECK_SECONDS = 1.0
 DRAIN_SECONDS = 2.0
 
 SEND_QUEUE = 2_000
+HANDSHAKE_MS = 10_000
+"""A stranger who connects and says nothing is not kept."""
+KEEPALIVE_SECONDS = 15
+BACKLOG = 4_096
+"""Connections that the system keeps until they are taken; it caps this at net.core.somaxconn.
+
+With ZeroMQ's 100, most of ten thousand minions that come back at once find the queue full, and
+TCP tries again only after one second, then three, then seven.
+"""
 MAX_PER_TURN = 256
 MAX_ON_THE_WAY = 96
 """Fires without an answer of the bus; then minions wait, and what they hold stays with them."""
@@ -179,8 +190,10 @@ class LinkServer:
         self._grains: dict[str, Grains] = {}
         self._dues: dict[str, float] = {}
         self._presence = Presence() if opts.get("presence_events") else None
+        self._presence_version = -1
         self._held = Held(clock())
         self._owing = Owing()
+        self._silence = Silence(clock())
         self._policy = Policy(opts)
         self._keys = KeyStore(opts["pki_dir"])
         self._keys.refresh()
@@ -208,6 +221,10 @@ class LinkServer:
         stack.callback(self._zap.close)
         self._router = self._make_router()
         stack.callback(self._router.close, linger=200)
+        self._departures = Departures(self._router, self._clock)
+        stack.callback(self._departures.close)
+        self._syncer = Syncer()
+        stack.callback(self._syncer.close)
         self.port = self._bind()
         self._responder = self._make_responder()
         stack.callback(self._responder.close)
@@ -230,10 +247,17 @@ class LinkServer:
             zmq.ROUTER_HANDOVER: 1,
             zmq.SNDHWM: SEND_QUEUE,
             zmq.RCVHWM: SEND_QUEUE,
+            zmq.BACKLOG: BACKLOG,
             zmq.MAXMSGSIZE: self._max_message,
-            zmq.HEARTBEAT_IVL: HEARTBEAT_MS,
-            zmq.HEARTBEAT_TIMEOUT: HEARTBEAT_TIMEOUT_MS,
             zmq.HANDSHAKE_IVL: HANDSHAKE_MS,
+            # Not ZeroMQ's heartbeats: to end one of its timers, libzmq looks through those of all
+            # connections, and with ten thousand that took most of a processor. The kernel finds
+            # the hosts that are gone, `Silence` the processes that do nothing any more.
+            zmq.TCP_KEEPALIVE: 1,
+            zmq.TCP_KEEPALIVE_IDLE: KEEPALIVE_SECONDS,
+            zmq.TCP_KEEPALIVE_INTVL: KEEPALIVE_SECONDS // 3,
+            zmq.TCP_KEEPALIVE_CNT: 3,
+            zmq.TCP_MAXRT: 2_000 * KEEPALIVE_SECONDS,
             zmq.IPV6: int(":" in self._opts["interface"]),
         }
         for option, value in options.items():
@@ -315,6 +339,7 @@ class LinkServer:
         handlers: dict[Any, Callable[[], None]] = {
             self._zap.socket: self._zap.handle,
             self._router: self._take_messages,
+            self._departures.socket: self._departures.handle,
             self._responder.socket.fileno(): self._responder.handle,
             self._publisher.socket: self._publisher.handle,
             self._rpc.socket: self._rpc.handle,
@@ -329,6 +354,7 @@ class LinkServer:
         """Do what time brings."""
         self._flush_jobs()
         self._look_at_keys_if_due()
+        self._syncer.sync(self._keys.take_unsynced())
         if self._due("publisher", KEYS_SECONDS):
             self._publisher.tick()
         if self._due("files", FILES_SECONDS) and self._files.has_changed():
@@ -336,14 +362,20 @@ class LinkServer:
         if self._due("prune", PRUNE_SECONDS):
             self._prune()
         self._tell_presence()
+        if self._due("silence", SILENCE_CHECK_SECONDS):
+            self._forget_silent()
         if self._due("owing", OWING_SECONDS):
             self._look_at_owing()
         for ident, count in self._held.expire(self._clock()).items():
             log.warning("%d jobs did not reach %s, which did not come back", count, ident)
 
     def _tell_presence(self) -> None:
-        if self._presence is not None:
-            for tag, data in self._presence.events(self._peers.connected(), self._clock()):
+        if self._presence is None:
+            return
+        now = self._clock()
+        if self._presence.is_due(now) or self._peers.version != self._presence_version:
+            self._presence_version = self._peers.version
+            for tag, data in self._presence.events(self._peers.ids, now):
                 self._fire(tag, data)
 
     def _due(self, name: str, seconds: float) -> bool:
@@ -450,7 +482,7 @@ class LinkServer:
     def _send_frame(self, routing: bytes, frame: bytes) -> bool:
         """Send; a peer that is gone or reads nothing is forgotten, and says hello again."""
         try:
-            self._router.send_multipart((routing, frame), zmq.NOBLOCK)
+            send_pair(self._router, routing, frame)
         except zmq.ZMQError as error:
             peer = self._peers.get(routing)
             if peer is not None:
@@ -477,12 +509,20 @@ class LinkServer:
         peer = self._peers.minion(ident)
         self._owing.sent(jid, fun, ident, peer.run if peer else b"")
 
+    def _forget_silent(self) -> None:
+        """Forget minions that have not even pinged; one that speaks again is asked who it is."""
+        limit = self._silence.limit(self._clock())
+        for peer in self._peers.silent_since(limit):
+            log.info("minion %s has fallen silent", peer.id)
+            self._peers.forget(peer)
+
     def _look_at_owing(self) -> None:
         """Find out who is gone of those that owe a return, and say whose will not come."""
         if not len(self._owing):
             return
-        self._probe(self._owing.minions)
-        self._tell_gone(self._owing.look(set(self._peers.connected()), self._clock()))
+        if self._departures.suspected():
+            self._probe(self._owing.minions)
+        self._tell_gone(self._owing.look(self._peers.ids, self._clock()))
 
     def _tell_gone(self, lost: list[Lost]) -> None:
         for one in lost:
@@ -615,7 +655,7 @@ class LinkServer:
         return {ident: dict(grains) for ident, grains in self._accepted_minions().items() if grains}
 
     def _probe_all(self) -> None:
-        if self._due("probe", PROBE_SECONDS):
+        if self._due("probe", PROBE_SECONDS) and self._departures.suspected():
             self._probe(self._peers.connected())
 
     def _probe(self, idents: list[str]) -> None:
@@ -730,7 +770,7 @@ class LinkServer:
         return {
             "port": self.port,
             "connected": len(self._peers),
-            "keys": {folder: len(ids) for folder, ids in self._keys.list().items()},
+            "keys": self._keys.counts(),
             "unanswered": self._publisher.pending,
             "held": self._streams.held,
             "owing": len(self._owing),

@@ -18,7 +18,7 @@ from bus.errors import AlreadyRunningError, BusError, JournalError
 from bus.frames import Fire
 from bus.jid import is_jid
 from bus.keys import Keypair, KeyStore, fingerprint
-from bus.link import protocol
+from bus.link import departures, protocol
 from bus.link.client import LinkClient
 from bus.link.connection import new_routing_id, set_curve_client
 from bus.link.protocol import Batch, Hello, Item, Ping, State
@@ -1031,3 +1031,20 @@ def test_the_memory_store_agrees_with_the_numbers() -> None:
     assert store.append([Fire(b"m:a", 1, 1, [event])])[0].fresh
     assert not store.append([Fire(b"m:a", 1, 1, [event])])[0].fresh
     assert store.append([Fire(b"m:a", 3, 3, [event])])[0].fresh
+
+
+def test_a_minion_that_does_nothing_any_more_is_gone(master, join, monkeypatch) -> None:
+    """Its connection is whole, as that of a stopped process is; when it goes on, it is back."""
+    waits = join("web2", connect=False)
+    until(lambda: waits.link.state == "pending", waits)
+    minion = join("web1")
+    monkeypatch.setattr(departures, "SILENT_SECONDS", 1.0)
+    until(lambda: master.call("minions.connected") == [])
+    told = send(minion, "here/again")
+    until(lambda: told, minion)
+    assert told == [(True, "")]
+    assert master.bus.tags().count("here/again") == 1
+    # One that waits for acceptance has nothing to say, and is told nevertheless.
+    monkeypatch.setattr(departures, "SILENT_SECONDS", 60.0)
+    master.keys.accept("web2")
+    until(lambda: waits.link.state == "connected", waits)
