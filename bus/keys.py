@@ -146,9 +146,9 @@ class Keypair:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not path.exists():
-                _make_secret(path)
+                make_secret(path)
             pair = cls._read(path)
-            _keep_public(path.with_suffix(".pub"), pair.public)
+            keep_public(path.with_suffix(".pub"), pair.public)
         except OSError as error:
             raise ConfigError(
                 f"the key cannot be read or made: {error.strerror}", str(path)
@@ -201,10 +201,10 @@ class Keypair:
             ) from error
 
 
-def _make_secret(path: Path) -> None:
+def make_secret(path: Path) -> None:
     """Write a new secret; when another process was first, its secret stays."""
     _, secret = zmq.curve_keypair()
-    temporary = _write_beside(path, secret + b"\n", 0o600)
+    temporary = write_beside(path, secret + b"\n", 0o600)
     try:
         with contextlib.suppress(FileExistsError):
             os.link(temporary, path)
@@ -246,8 +246,8 @@ class MinionKeys:
         try:
             # The file, not what is remembered of it: it must be there after a restart too.
             if not self._new.exists():
-                _make_secret(self._new)
-            _sync_folder(self._new.parent)
+                make_secret(self._new)
+            sync_folder(self._new.parent)
         except OSError as error:
             raise ConfigError(
                 f"the next key cannot be made: {error.strerror}", str(self._new)
@@ -266,16 +266,16 @@ class MinionKeys:
         assert self.next is not None
         try:
             self._new.replace(self._path)
-            _sync_folder(self._path.parent)
+            sync_folder(self._path.parent)
             self.current, self.next = self.next, None
-            _keep_public(self._path.with_suffix(".pub"), self.current.public)
+            keep_public(self._path.with_suffix(".pub"), self.current.public)
         except OSError as error:
             raise ConfigError(
                 f"the new key cannot be put in place: {error.strerror}", str(self._path)
             ) from error
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
     """See to it that what was renamed in a folder is still so after a loss of power."""
     _sync(path, os.O_RDONLY | os.O_DIRECTORY)
 
@@ -288,14 +288,15 @@ def _sync(path: Path, flags: int) -> None:
         os.close(handle)
 
 
-def _keep_public(path: Path, public: bytes) -> None:
+def keep_public(path: Path, public: bytes) -> None:
+    """Write a public key to ``path`` unless it is there."""
     if not path.exists() or path.read_bytes().strip() != public:
         write_public(path, public)
 
 
 def write_public(path: Path, public: bytes, *, sync: bool = True) -> None:
     """Write a public key to ``path``, whole or not at all; ``sync`` waits for the disk."""
-    _write_beside(path, public + b"\n", 0o644, sync=sync).replace(path)
+    write_beside(path, public + b"\n", 0o644, sync=sync).replace(path)
 
 
 def sync_files(paths: Iterable[Path]) -> None:
@@ -310,7 +311,7 @@ def sync_files(paths: Iterable[Path]) -> None:
             folders.add(path.parent)
     for folder in folders:
         with contextlib.suppress(OSError):
-            _sync_folder(folder)
+            sync_folder(folder)
 
 
 def read_public(path: Path) -> bytes | None:
@@ -343,7 +344,8 @@ def _unlink(path: Path) -> None:
         raise ConfigError(f"cannot delete this key: {error.strerror}", str(path)) from error
 
 
-def _write_beside(path: Path, content: bytes, mode: int, *, sync: bool = True) -> Path:
+def write_beside(path: Path, content: bytes, mode: int, *, sync: bool = True) -> Path:
+    """Write a new file in the folder of ``path``, to be renamed; return where it is."""
     temporary = path.with_name(f".{secrets.token_hex(8)}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(handle, "wb") as file:
@@ -600,7 +602,7 @@ class KeyStore:
             self._write(ACCEPTED, ident, new)
             try:
                 # The minion forgets its old secret as soon as it hears of this.
-                _sync_folder(self._folders[ACCEPTED].path)
+                sync_folder(self._folders[ACCEPTED].path)
             except OSError as error:
                 raise ConfigError(f"cannot keep this key: {error.strerror}", ident) from error
         self.refresh()

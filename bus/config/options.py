@@ -440,6 +440,15 @@ OPTIONS: tuple[Option, ...] = (
         "Seconds that jobs and their returns are kept.",
         minimum=0,
     ),
+    Option(
+        "master_key_grace_seconds",
+        "int",
+        2_592_000,
+        _MASTER,
+        "Seconds during which a key of the master that was replaced still vouches for the new one "
+        "to minions that were away; 0 keeps no old key.",
+        minimum=0,
+    ),
     # Minion
     Option("id", "id", None, _MINION, "The minion's name; by default the name of the host."),
     Option("master", "texts", "127.0.0.1", _MINION, "Address of the master, or a list of them."),

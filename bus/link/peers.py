@@ -32,6 +32,7 @@ class Peer:
         grains: what the minion says of itself.
         heard: when it last sent something.
         run: which process of the minion it is.
+        knows: the master's next key, if the minion has said that it keeps it.
     """
 
     routing: bytes
@@ -41,6 +42,7 @@ class Peer:
     grains: dict[str, Any]
     heard: float
     run: bytes = b""
+    knows: bytes = b""
 
 
 class Peers:

@@ -25,13 +25,13 @@ from bus.keys import (
     PENDING,
     REJECTED,
     UNKNOWN,
-    Keypair,
     KeyStore,
     check_public,
     fingerprint,
 )
-from bus.link import admission, autosign, protocol
+from bus.link import admission, autosign, handover, protocol
 from bus.link.autosignfiles import Policy
+from bus.link.budget import Budget
 from bus.link.departures import Departures, Silence
 from bus.link.filesync import FileTree
 from bus.link.firstcontact import Responder
@@ -48,6 +48,7 @@ from bus.link.protocol import (
     Changed,
     Hello,
     Item,
+    MasterKeys,
     Ping,
     Pong,
     Refused,
@@ -60,6 +61,7 @@ from bus.link.publishing import Publishing
 from bus.link.streams import OnDone, PublisherLike, Streams
 from bus.link.syncing import Syncer
 from bus.link.zap import DOMAIN, ZapHandler
+from bus.masterkeys import MasterKeys as KeyFiles
 from bus.publisher import Publisher
 from bus.rpc import Methods
 from bus.rpc import Server as RpcServer
@@ -82,6 +84,8 @@ SEND_QUEUE = 2_000
 HANDSHAKE_MS = 10_000
 """A stranger who connects and says nothing is not kept."""
 KEEPALIVE_SECONDS = 15
+REBIND_SECONDS = 5.0
+DEFAULT_GRACE = 2_592_000.0
 BACKLOG = 4_096
 """Connections that the system keeps until they are taken; it caps this at net.core.somaxconn.
 
@@ -182,7 +186,8 @@ class LinkServer:
         self._packer = wire.EventPacker(time.time_ns, self._max_event_size)
         self._max_message = protocol.max_message(self._max_event_size)
         self._complaints = Complaints(clock)
-        self._auth_budget = _Budget(AUTH_EVENTS_PER_SECOND, clock)
+        self._auth_budget = Budget(AUTH_EVENTS_PER_SECOND, clock)
+        self._handover_budget = Budget(handover.ANSWERS_PER_SECOND, clock)
         self._peers = Peers()
         self._told: OrderedDict[tuple[str, bytes], str] = OrderedDict()
         self._rotated: dict[str, bytes] = {}
@@ -198,7 +203,9 @@ class LinkServer:
         self._keys = KeyStore(opts["pki_dir"])
         self._keys.refresh()
         self._keys_version = self._keys.version
-        self._keypair = Keypair.load_or_create(opts["pki_dir"], "master")
+        grace = float(opts.get("master_key_grace_seconds", DEFAULT_GRACE))
+        self._master_keys = KeyFiles(opts["pki_dir"], grace)
+        self._keypair = self._master_keys.current
         roots = opts.get("file_roots") or {}
         self._files = FileTree([str(root) for root in roots.get("base", ())])
         with contextlib.ExitStack() as stack:
@@ -280,7 +287,7 @@ class LinkServer:
     def _make_responder(self) -> Responder:
         host = str(self._opts["interface"])
         try:
-            return Responder(host, self.port, self._keypair.public)
+            return Responder(host, self.port, self._keypair.public, self._hand_over)
         except OSError as error:
             raise AlreadyRunningError(
                 f"cannot listen on {host} port {self.port} in UDP: {error.strerror}"
@@ -309,6 +316,10 @@ class LinkServer:
             "status": lambda _: self.status(),
             "minions.connected": lambda _: self._connected(),
             "minions.grains": lambda _: self._known_grains(),
+            "keys.master": lambda _: self._rotation_status(),
+            "keys.master_prepare": lambda _: self._prepare_rotation(),
+            "keys.master_switch": lambda _: self._switch_key(),
+            "keys.master_cancel": lambda _: self._cancel_rotation(),
             **self._publishing.methods,
         }
 
@@ -357,8 +368,10 @@ class LinkServer:
         self._syncer.sync(self._keys.take_unsynced())
         if self._due("publisher", KEYS_SECONDS):
             self._publisher.tick()
-        if self._due("files", FILES_SECONDS) and self._files.has_changed():
-            self._tell_all(Changed())
+        if self._due("files", FILES_SECONDS):
+            if self._files.has_changed():
+                self._tell_all(Changed())
+            self._look_at_master_keys()
         if self._due("prune", PRUNE_SECONDS):
             self._prune()
         self._tell_presence()
@@ -583,6 +596,8 @@ class LinkServer:
             self._minions = None
             self._tell_gone(self._owing.greeted(peer.id, peer.run))
             self._send(peer.routing, Welcome(protocol.VERSION, self._max_event_size))
+            if self._master_keys.next is not None:
+                self._send(peer.routing, self._known_by())
             self._send_held(peer.id)
         else:
             self._send(peer.routing, State(peer.state))
@@ -667,6 +682,95 @@ class LinkServer:
             if peer is not None and peer.heard < limit:
                 self._send_frame(peer.routing, frame)
 
+    # -- the master's own key -----------------------------------------------------------------
+
+    def _known_by(self) -> MasterKeys:
+        pairs = (self._master_keys.current, self._master_keys.next)
+        return MasterKeys([pair.public for pair in pairs if pair is not None])
+
+    def _hand_over(self, datagram: bytes) -> bytes | None:
+        """Answer one who asks for the successor of a key that was ours."""
+        if not self._handover_budget.take():
+            return None
+        files = self._master_keys
+        return handover.answer(datagram, files.current.public, [*files.past, files.current])
+
+    def _rotation_status(self) -> dict[str, Any]:
+        """Return the keys, and which minions do not know of the next one."""
+        following = self._master_keys.next
+        public = following.public if following else b""
+        peers = {ident: self._peers.minion(ident) for ident in self._accepted_minions()}
+        return {
+            "finger": fingerprint(self._keypair.public),
+            "next": fingerprint(public) if public else "",
+            "waiting": [
+                i for i, peer in peers.items() if peer is not None and peer.knows != public
+            ],
+            "away": [ident for ident, peer in peers.items() if peer is None],
+            "grace": float(self._opts.get("master_key_grace_seconds", DEFAULT_GRACE)),
+        }
+
+    def _prepare_rotation(self) -> dict[str, Any]:
+        self._master_keys.prepare()
+        self._tell_all(self._known_by())
+        return self._rotation_status()
+
+    def _cancel_rotation(self) -> bool:
+        return self._master_keys.cancel()
+
+    def _switch_key(self) -> dict[str, Any]:
+        """Take the next key; the loop opens the port with it, and ends the process if it cannot."""
+        self._master_keys.switch()
+        self._dues.pop("files", None)
+        now = fingerprint(self._master_keys.current.public)
+        return {"before": fingerprint(self._keypair.public), "finger": now}
+
+    def _look_at_master_keys(self) -> None:
+        """Follow the files, which another process may have changed.
+
+        Raises:
+            AlreadyRunningError: the port cannot be opened again.
+        """
+        try:
+            changed = self._master_keys.refresh()
+        except (BusError, OSError) as error:
+            self._complaints.add("master_key_not_read", str(error))
+            return
+        if self._master_keys.current != self._keypair:
+            self._use_master_key()
+        elif changed and self._master_keys.next is not None:
+            self._tell_all(self._known_by())
+
+    def _use_master_key(self) -> None:
+        """Open the port anew, since a listening socket keeps the key that it was opened with."""
+        self._tell_all(self._known_by())
+        self._keypair = self._master_keys.current
+        endpoint = self._router.get(zmq.LAST_ENDPOINT)
+        assert isinstance(endpoint, bytes)
+        address = endpoint.rstrip(b"\0").decode()
+        self._router.unbind(address)
+        self._router.set(zmq.CURVE_SECRETKEY, self._keypair.secret)
+        self._responder.public = self._keypair.public
+        self._bind_again(address)
+        now = fingerprint(self._keypair.public)
+        log.info("the key of this master is %s now", now)
+        self._fire("salt/key", {"id": "", "act": "rotate_master", "finger": now, "result": True})
+
+    def _bind_again(self, address: str) -> None:
+        """Bind where it was bound; ZeroMQ's own thread takes a moment to let go of it."""
+        deadline = time.monotonic() + REBIND_SECONDS
+        while not self._binds(address, last_try=time.monotonic() > deadline):
+            time.sleep(0.005)
+
+    def _binds(self, address: str, *, last_try: bool) -> bool:
+        try:
+            self._router.bind(address)
+        except zmq.ZMQError as error:
+            if last_try:
+                raise AlreadyRunningError(f"cannot listen on {address}: {error}") from error
+            return False
+        return True
+
     # -- what minions bring ---------------------------------------------------------------
 
     def _take_batch(self, peer: Peer, batch: Batch) -> None:
@@ -704,7 +808,10 @@ class LinkServer:
             self._send(routing, answer)
 
     def _take_request(self, peer: Peer, request: Request) -> None:
-        if "rotate" in request.params:
+        if "knows" in request.params:
+            peer.knows = bytes(request.params["knows"])
+            self._send(peer.routing, Reply(request.number, True, ""))
+        elif "rotate" in request.params:
             self._rotate(peer, request.number, request.params["rotate"])
         else:
             self._send(peer.routing, self._reply(request))
@@ -776,26 +883,6 @@ class LinkServer:
             "owing": len(self._owing),
             "counters": dict(self._complaints.counters),
         }
-
-
-class _Budget:
-    """So many things a second, and a second's worth at once."""
-
-    def __init__(self, per_second: float, clock: Callable[[], float]) -> None:
-        self._per_second = per_second
-        self._clock = clock
-        self._left = per_second
-        self._at = clock()
-
-    def take(self) -> bool:
-        """Take one if one is left."""
-        now = self._clock()
-        self._left = min(self._per_second, self._left + (now - self._at) * self._per_second)
-        self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 def _proven_key(frame: zmq.Frame) -> bytes | None:

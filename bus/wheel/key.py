@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bus import endpoints, rpc
 from bus.errors import BusError
 from bus.event import get_event
 from bus.keys import FOLDERS, KeyStore, key_from_fingerprint
@@ -17,6 +19,9 @@ __func_alias__ = {"list_": "list"}
 
 _LOG = logging.getLogger(__name__)
 _MILLISECONDS = 1000  # the first that is not taken in this time ends the announcing
+_LINK_SECONDS = 10.0
+_LOOK_SECONDS = 0.05
+_SHOWN = 5
 
 _MATCHES = {
     "accepted": "minions",
@@ -110,6 +115,49 @@ def key_str(match: str = "*") -> dict[str, dict[str, str]]:
         folder: {ident: key_from_fingerprint(text).decode() for ident, text in fingers.items()}
         for folder, fingers in finger(match).items()
     }
+
+
+def rotate_master(timeout: float = 10, force: bool = False) -> dict[str, Any]:
+    """Exchange the master's own key for a new one, and return what has become of it.
+
+    The minions that are connected are told of the new key, and keep it, before it is used. Those
+    that are away learn of it when they come back, by the old key, for as long as the option
+    ``master_key_grace_seconds`` says.
+
+    Args:
+        timeout: seconds to wait for the minions to say that they keep the new key.
+        force: go on although some minions would not know the new key, nor could learn of it.
+
+    Returns:
+        ``finger`` and ``before``, the new and the old fingerprint; ``waiting``, the connected
+        minions that did not say that they keep the new key; ``away``, those that are not
+        connected; ``grace``, the seconds that they have.
+
+    CLI example: ``reactor key rotate-master``
+    """
+    state = _link("keys.master_prepare")
+    deadline = time.monotonic() + float(timeout)
+    while state["waiting"] and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+        state = _link("keys.master")
+    behind = [*state["waiting"], *state["away"]]
+    if behind and not state["grace"] and not force:
+        _link("keys.master_cancel")
+        raise InvocationError(
+            f"{len(behind)} minions would not know the new key, {_some(behind)}, and "
+            "master_key_grace_seconds is 0: connect or delete them, or use force (--force)"
+        )
+    left = {name: state[name] for name in ("waiting", "away", "grace")}
+    return {**_link("keys.master_switch"), **left}
+
+
+def _some(idents: Sequence[str]) -> str:
+    shown = ", ".join(idents[:_SHOWN])
+    return f"{shown} and others" if len(idents) > _SHOWN else shown
+
+
+def _link(method: str) -> Any:
+    return rpc.call(endpoints.master_link(__opts__), method, {}, _LINK_SECONDS)
 
 
 def _store() -> KeyStore:
