@@ -672,12 +672,18 @@ class KeyStore:
     def _matching(self, state: str, glob: str) -> Ids:
         return [ident for ident in self._folders[state].keys if fnmatch.fnmatchcase(ident, glob)]
 
-    def delete(self, glob: str) -> Ids:
-        """Delete all keys whose id matches ``glob``, in whatever state, and return their ids."""
+    def delete(self, glob: str, states: Iterable[str] = tuple(FOLDERS)) -> Ids:
+        """Delete all keys whose id matches ``glob``, and return their ids.
+
+        Args:
+            glob: matched as `fnmatch.fnmatchcase` does.
+            states: in which of these; by default in whatever state.
+        """
         gone = set()
         with self._lock():
             self.refresh()
-            for state, folder in self._folders.items():
+            for state in states:
+                folder = self._folders[state]
                 for ident in self._matching(state, glob):
                     _unlink(folder.path / ident)
                     gone.add(ident)

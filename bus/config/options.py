@@ -422,6 +422,14 @@ OPTIONS: tuple[Option, ...] = (
         _MASTER,
         "Whose keys are rejected unseen, one a line; by default `autoreject.conf` beside the file.",
     ),
+    Option(
+        "minion_may_fire",
+        "texts",
+        ("*",),
+        _MASTER,
+        "Globs of the tags that minions may fire, `{id}` being the minion's own; the tags by which "
+        "only the master speaks are never among them.",
+    ),
     Option("nodegroups", "mapping", _NOTHING, _MASTER, "Name to compound target, for `-N`."),
     Option(
         "timeout",

@@ -37,6 +37,7 @@ from bus.link.filesync import FileTree
 from bus.link.firstcontact import Responder
 from bus.link.held import Held
 from bus.link.jobs import JobStore
+from bus.link.mayfire import EVERYTHING, MayFire
 from bus.link.owing import Lost, Owing
 from bus.link.peers import Peer, Peers, is_routing_id
 from bus.link.presence import Presence
@@ -198,6 +199,7 @@ class LinkServer:
         self._presence_version = -1
         self._held = Held(clock())
         self._owing = Owing()
+        self._may_fire = MayFire(opts.get("minion_may_fire", EVERYTHING))
         self._silence = Silence(clock())
         self._policy = Policy(opts)
         self._keys = KeyStore(opts["pki_dir"])
@@ -791,6 +793,7 @@ class LinkServer:
 
     def _admit(self, ident: str, item: Item) -> bytes:
         if item.kind != RETURN:
+            self._may_fire.check(item.name, ident)
             return admission.event_wire(ident, item.name, item.data, self._packer.pack)
         job = self._jobs.sent_to(item.name, ident)
         if job is None:

@@ -1048,3 +1048,21 @@ def test_a_minion_that_does_nothing_any_more_is_gone(master, join, monkeypatch) 
     monkeypatch.setattr(departures, "SILENT_SECONDS", 60.0)
     master.keys.accept("web2")
     until(lambda: waits.link.state == "connected", waits)
+
+
+def test_what_minions_may_fire(tmp_path) -> None:
+    """By the option; the sender hears why, and what comes after is taken."""
+    (tmp_path / "m").mkdir()
+    master = Master(tmp_path / "m", auto_accept=True, minion_may_fire=("host/{id}/*",))
+    minion = Minion(master, "web1")
+    try:
+        until(lambda: minion.link.state == "connected", minion)
+        refused, taken = send(minion, "host/web2/up"), send(minion, "host/web1/up")
+        until(lambda: refused and taken, minion)
+        assert refused[0][0] is False
+        assert "minion_may_fire" in refused[0][1]
+        assert taken == [(True, "")]
+        assert "host/web2/up" not in master.bus.tags()
+    finally:
+        minion.close()
+        master.close()
