@@ -190,7 +190,9 @@ def test_the_masters_key_is_not_rotated_if_minions_are_left_behind(opts, key):
     names = [f"m{number}" for number in range(7)]
     server = _Link([], names, 0)
     with link(opts, server.methods()):
-        with pytest.raises(ValueError, match=r"7 minions .* m0, m1, m2, m3, m4 and others.*--force"):
+        with pytest.raises(
+            ValueError, match=r"7 minions .* m0, m1, m2, m3, m4 and others.*--force"
+        ):
             key.rotate_master()
         assert server.asked == ["prepare", "cancel"]
         assert key.rotate_master(force=True)["away"] == names
