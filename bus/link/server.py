@@ -9,13 +9,14 @@ import contextlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import zmq
 
 from bus import endpoints, wire
+from bus.broker.direct import direct_line_works
 from bus.complaints import Complaints
 from bus.errors import AlreadyRunningError, BusError, DataError, KeyStateError, WireError
 from bus.jid import JidMaker
@@ -74,6 +75,7 @@ from bus.targets import Grains
 log = logging.getLogger(__name__)
 
 KEYS_SECONDS = 0.1
+SLOWLY_SECONDS = 0.02
 FILES_SECONDS = 1.0
 PRUNE_SECONDS = 60.0
 PROBE_SECONDS = 1.0
@@ -108,7 +110,10 @@ _ACTS = {ACCEPTED: "accept", PENDING: "pend", REJECTED: "reject", DENIED: "denie
 class FullPublisher(PublisherLike, Protocol):
     """What the server needs of `bus.publisher.Publisher`."""
 
-    socket: Socket
+    @property
+    def inputs(self) -> Sequence[Socket | int]:
+        """What to poll."""
+        ...
 
     @property
     def pending(self) -> int:
@@ -237,7 +242,10 @@ class LinkServer:
         self.port = self._bind()
         self._responder = self._make_responder()
         stack.callback(self._responder.close)
-        self._publisher = publisher or Publisher(endpoints.master_pull(self._opts))
+        self._publisher = publisher or Publisher(
+            endpoints.master_pull(self._opts),
+            line=endpoints.master_direct(self._opts) if direct_line_works() else None,
+        )
         stack.callback(self._publisher.close)
         self._streams = Streams(self._publisher, self._answer_batch)
         self._publishing = self._make_publishing()
@@ -354,7 +362,7 @@ class LinkServer:
             self._router: self._take_messages,
             self._departures.socket: self._departures.handle,
             self._responder.socket.fileno(): self._responder.handle,
-            self._publisher.socket: self._publisher.handle,
+            **dict.fromkeys(self._publisher.inputs, self._publisher.handle),
             self._rpc.socket: self._rpc.handle,
         }
         if hasattr(stop, "fileno") and hasattr(stop, "drain"):
@@ -367,6 +375,12 @@ class LinkServer:
         """Do what time brings."""
         self._flush_jobs()
         self._look_at_keys_if_due()
+        self._tell_presence()
+        if self._due("slowly", SLOWLY_SECONDS):
+            self._tick_slowly()
+
+    def _tick_slowly(self) -> None:
+        """Do what need not be looked at in every turn, of which there are thousands a second."""
         self._syncer.sync(self._keys.take_unsynced())
         if self._due("publisher", KEYS_SECONDS):
             self._publisher.tick()
@@ -376,7 +390,6 @@ class LinkServer:
             self._look_at_master_keys()
         if self._due("prune", PRUNE_SECONDS):
             self._prune()
-        self._tell_presence()
         if self._due("silence", SILENCE_CHECK_SECONDS):
             self._forget_silent()
         if self._due("owing", OWING_SECONDS):
@@ -407,8 +420,8 @@ class LinkServer:
         """Let the bus answer what it was given; minions send again what they hear nothing of."""
         deadline = time.monotonic() + DRAIN_SECONDS
         while self._publisher.pending and time.monotonic() < deadline:
-            if self._publisher.socket.poll(100):
-                self._publisher.handle()
+            zmq.select(list(self._publisher.inputs), [], [], timeout=0.1)
+            self._publisher.handle()
             self._publisher.tick()
         if self._publisher.pending:
             log.warning("%d fires had no answer from the bus", self._publisher.pending)

@@ -61,6 +61,10 @@ class MemoryBus:
             self.repeats += 1
         self._dones.append(lambda: on_done(None if error else 1, error))
 
+    @property
+    def inputs(self) -> list[Any]:
+        return [self.socket]
+
     def handle(self) -> None:
         """Nothing comes by itself."""
 
