@@ -137,7 +137,15 @@ export const numbers = {
   keys: {},
 };
 
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+// A canvas knows no variables: it is given what they come to in light or dark.
+function colour(name) {
+  const probe = h("span");
+  probe.style.color = `var(${name})`;
+  document.body.append(probe);
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found;
+}
 
 function line(label, name) {
   return {
