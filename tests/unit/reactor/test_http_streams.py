@@ -10,12 +10,11 @@ import pytest
 
 from bus.wire import pack_event
 from reactor import logsetup
-from reactor.http import hub as hubs
 from reactor.http import streams as module
+from reactor.http.batches import BATCH_BYTES, Batch, Row, batches_of, rows_of
 from reactor.http.buffers import PIECE, pieces
 from reactor.http.filters import Filter
 from reactor.http.guard import Scrubbing
-from reactor.http.hub import Batch, Row, batches_of, rows_of
 from reactor.http.streams import Stream, Streams, sse, websocket, websocket_numbered
 from tests.system import ROOT
 
@@ -48,7 +47,7 @@ class TestBatches:
 
     def test_all_numbers_in_order(self):
         """Each batch follows the one before, and none is larger than it has to be."""
-        size = hubs.BATCH_BYTES // 3
+        size = BATCH_BYTES // 3
         events = [(seq, _wire("x" * size)) for seq in range(5, 12)]
         batches = list(batches_of(4, events))
         assert len(batches) > 2
