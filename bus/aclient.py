@@ -147,7 +147,7 @@ class AsyncLocalClient:
                 if answer is not None:
                     yield answer
                 elif not following.over:
-                    await _has_input(following.socket.fileno())
+                    await _has_input(following.fileno())
         finally:
             await turns.end()
 

@@ -5,6 +5,9 @@ The address of a port also says where its key is, see `bus.localkey`.
 
 from __future__ import annotations
 
+import re
+import select
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,12 @@ from bus.errors import ConfigError
 
 LOOPBACK = "127.0.0.1"
 _IPC = "ipc://"
+_LINE = "line://"
+_MASTER_LINE, _MINION_LINE = "master_event_line.ipc", "minion_event_{}_line.ipc"
+
+REACTOR_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,8}")
+"""The names of a master's reactors: short, as they are part of a socket's path."""
+_REACTOR_NAMES = "take 1 to 9 of a to z, 0 to 9 and -"
 
 
 def master_pub(opts: Mapping[str, Any]) -> str:
@@ -24,7 +33,7 @@ def master_pub(opts: Mapping[str, Any]) -> str:
 
 def master_fires(opts: Mapping[str, Any]) -> str:
     """Return the address where the master's events come out as they came in, many together."""
-    return _address(opts, MASTER, "master_event_fires.ipc", "tcp_fires_port")
+    return _line_of(_address(opts, MASTER, _MASTER_LINE, "tcp_fires_port"))
 
 
 def master_pull(opts: Mapping[str, Any]) -> str:
@@ -34,7 +43,7 @@ def master_pull(opts: Mapping[str, Any]) -> str:
 
 def master_direct(opts: Mapping[str, Any]) -> Path | None:
     """Return the file of the direct line to the master's bus; None with ``ipc_mode: tcp``."""
-    return socket_path(_address(opts, MASTER, "master_event_line.ipc", "tcp_pull_port"))
+    return socket_path(_address(opts, MASTER, _MASTER_LINE, "tcp_pull_port"))
 
 
 def master_link(opts: Mapping[str, Any]) -> str:
@@ -45,6 +54,32 @@ def master_link(opts: Mapping[str, Any]) -> str:
 def master_reactor(opts: Mapping[str, Any]) -> str:
     """Return the address where the reactor takes questions."""
     return _address(opts, MASTER, "master_reactor.ipc", "tcp_reactor_port")
+
+
+def master_reactor_named(opts: Mapping[str, Any], name: str) -> str:
+    """Return the address where one of several reactors takes questions, active or not.
+
+    Raises:
+        ConfigError: such a name is none, or with ``ipc_mode: tcp`` there is only one reactor.
+    """
+    if opts.get("ipc_mode", "ipc") == "tcp":
+        raise ConfigError("several reactors need ipc_mode: ipc; with tcp there is one")
+    if not REACTOR_NAME.fullmatch(name):
+        raise ConfigError(f"{name[:40]!r} cannot be a reactor's name: {_REACTOR_NAMES}")
+    return f"{_IPC}{Path(_need(opts, 'sock_dir', MASTER)).absolute() / f'reactor_{name}.ipc'}"
+
+
+def master_reactors(opts: Mapping[str, Any]) -> dict[str, str]:
+    """Return the addresses of all reactors that have a socket here, by their names."""
+    if opts.get("ipc_mode", "ipc") == "tcp":
+        return {}
+    folder = Path(_need(opts, "sock_dir", MASTER)).absolute()
+    names = (path.name[len("reactor_") : -len(".ipc")] for path in folder.glob("reactor_*.ipc"))
+    return {
+        name: master_reactor_named(opts, name)
+        for name in sorted(names)
+        if REACTOR_NAME.fullmatch(name)
+    }
 
 
 def master_http(opts: Mapping[str, Any]) -> str:
@@ -59,7 +94,7 @@ def minion_pub(opts: Mapping[str, Any]) -> str:
 
 def minion_fires(opts: Mapping[str, Any]) -> str:
     """Return the address where the minion's events come out as they came in, many together."""
-    return _address(opts, MINION, "minion_event_{}_fires.ipc", "tcp_fires_port")
+    return _line_of(_address(opts, MINION, _MINION_LINE, "tcp_fires_port"))
 
 
 def minion_pull(opts: Mapping[str, Any]) -> str:
@@ -69,12 +104,38 @@ def minion_pull(opts: Mapping[str, Any]) -> str:
 
 def minion_direct(opts: Mapping[str, Any]) -> Path | None:
     """Return the file of the direct line to the minion's bus; None with ``ipc_mode: tcp``."""
-    return socket_path(_address(opts, MINION, "minion_event_{}_line.ipc", "tcp_pull_port"))
+    return socket_path(_address(opts, MINION, _MINION_LINE, "tcp_pull_port"))
+
+
+def minion_reactor(opts: Mapping[str, Any]) -> str:
+    """Return the address where a minion's reactor takes questions."""
+    return _address(opts, MINION, "minion_event_{}_react.ipc", "tcp_reactor_port")
 
 
 def socket_path(address: str) -> Path | None:
     """Return the socket file of an address; ``None`` if it is no ``ipc://`` address."""
     return Path(address.removeprefix(_IPC)) if address.startswith(_IPC) else None
+
+
+def line_path(address: str) -> Path | None:
+    """Return the socket file of the direct line that an address names; None if it names none."""
+    return Path(address.removeprefix(_LINE)) if address.startswith(_LINE) else None
+
+
+def line_address(path: Path) -> str:
+    """Return the address of the direct line at ``path``."""
+    return f"{_LINE}{path}"
+
+
+def _line_of(address: str) -> str:
+    """Return the direct line's address instead of a file's, where the system has what it needs."""
+    path = socket_path(address)
+    return line_address(path) if path and direct_line_works() else address
+
+
+def direct_line_works() -> bool:
+    """Say whether this system has what the direct line needs: without it ZeroMQ's serve."""
+    return hasattr(select, "epoll") and hasattr(socket, "SO_PEERCRED")
 
 
 def _address(opts: Mapping[str, Any], role: str, file_name: str, port_option: str) -> str:

@@ -19,9 +19,9 @@ from typing import Any, Self
 
 from bus import endpoints, wire
 from bus.config import Opts, master_config, minion_config
-from bus.errors import BusError, DataError, NotRunningError, WireError
+from bus.errors import BusError, DataError, ListenerLimitError, NotRunningError, WireError
 from bus.feed import MAX_GAPS, Gap
-from bus.listener import Heard, Listener
+from bus.listener import Heard, Listener, open_listener
 from bus.publisher import Publisher
 from bus.tags import MATCH_TYPES, Matcher, matcher, tagify
 
@@ -108,14 +108,16 @@ class SaltEvent:
         """Begin to listen; return whether the bus answered within ``timeout`` seconds."""
         self._after_fork()
         if self._listener is None:
-            self._listener = Listener(_FIRES[self.node](self.opts))
+            self._listener = open_listener(_FIRES[self.node](self.opts))
         try:
             seq = self._listener.wait_ready(1.0 if timeout is None else timeout)
             self._place = self._place or (self._listener.bus_id, seq)
-        except NotRunningError:
+        except NotRunningError as error:
             if self.raise_errors:
                 self.close_pub()
                 raise
+            if isinstance(error, ListenerLimitError):
+                log.warning("not listening: %s", error)
             return False
         return True
 
@@ -337,12 +339,21 @@ class SaltEvent:
         listener = self._listening()
         deadline = time.monotonic() + seconds
         while not self._heard:
-            heard = listener.receive(max(0.0, deadline - time.monotonic()))
+            heard = self._hear(listener, max(0.0, deadline - time.monotonic()))
             if heard is None:
                 return None
             self._follow(heard)
             self._heard.extend(heard.events)
         return self._heard.popleft()
+
+    def _hear(self, listener: Listener, seconds: float) -> Heard | None:
+        try:
+            return listener.receive(seconds)
+        except ListenerLimitError as error:
+            if self.raise_errors:
+                raise
+            log.warning("not listening: %s", error)
+            return None
 
     def _follow(self, heard: Heard) -> None:
         """Count what is missing between the last event and this one."""

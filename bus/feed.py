@@ -81,8 +81,8 @@ class Feed:
         self._looked_at = time.monotonic()
 
     @property
-    def socket(self) -> Socket:
-        """What to poll; see also `behind`."""
+    def socket(self) -> Socket | int:
+        """What to poll, if `behind` is false; see also `Listener.socket`."""
         return self._listener.socket
 
     @property
@@ -98,7 +98,11 @@ class Feed:
     @property
     def behind(self) -> bool:
         """Whether there is more to take without waiting for the socket."""
-        return bool(self._ready) or self._is_lagging()
+        return bool(self._ready) or self._listener.has_read or self._is_lagging()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until there may be something to take, at most so long."""
+        self._listener.wait(seconds)
 
     def start_after(self, seq: int) -> None:
         """Begin with the event after ``seq``."""

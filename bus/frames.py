@@ -38,6 +38,7 @@ No tag begins with this byte, and ZeroMQ, which sends a listener's subscriptions
 their bytes when it connects again, sends this one last: when it is in force, all are.
 """
 SYNC_NAME_CHARS: Final = 16
+_ASK_CHARS: Final = 4
 
 RUN_BITS: Final = 32
 """A count of what was sent has so many bits for the count; those above say which run of a bus
@@ -108,7 +109,7 @@ def acknowledged(producer: bytes, number: int, first_seq: int, count: int) -> li
 
 def refused(producer: bytes, number: int, error: BusError) -> list[bytes]:
     """Return the frames that say why these events are not kept."""
-    return [REFUSED + _SEQ.pack(number) + producer, *_error_frames(error)]
+    return [REFUSED + _SEQ.pack(number) + producer, *error_frames(error)]
 
 
 def again(producer: bytes, last: int) -> list[bytes]:
@@ -138,10 +139,11 @@ def result(ident: bytes, value: Any) -> list[bytes]:
 
 def failed(ident: bytes, error: BusError) -> list[bytes]:
     """Return the frames of an answer that says what went wrong."""
-    return [FAILED, ident, *_error_frames(error)]
+    return [FAILED, ident, *error_frames(error)]
 
 
-def _error_frames(error: BusError) -> list[bytes]:
+def error_frames(error: BusError) -> list[bytes]:
+    """Return an error's name and text, for `parse_error`."""
     return [type(error).__name__.encode(), str(error).encode(errors="replace")]
 
 
@@ -201,10 +203,15 @@ def sync_topic(name: str, prefix: bytes) -> bytes:
     """Return the topic of the mark that a listener asks for.
 
     Args:
-        name: 16 characters that no other listener has.
+        name: 12 characters that no other listener has, and four that it did not use lately.
         prefix: what it listens to.
     """
     return SYNC + name.encode() + prefix
+
+
+def listener_of(topic: bytes) -> bytes:
+    """Return who asks with a `sync_topic`: the same each time that one listener asks."""
+    return topic[: len(SYNC) + SYNC_NAME_CHARS - _ASK_CHARS]
 
 
 def asked_for(topic: bytes) -> bytes:
@@ -280,6 +287,18 @@ def unpack_group(group: Group, *, chosen: bool) -> tuple[Sequence[int], list[byt
     if not len(value) == len(numbers) == group.size:
         raise WireError("a published group with another number of events than it says")
     return numbers, value
+
+
+def missing(before: int, sent: int, heard: int) -> int:
+    """Return how many events a listener to a prefix did not hear.
+
+    Args:
+        before: the count that the bus said last; 0 for none.
+        sent: the count that it says now.
+        heard: how many events came with it.
+    """
+    same_run = before >> RUN_BITS == sent >> RUN_BITS  # else it counts anew
+    return max(0, sent - heard - before) if before and same_run else 0
 
 
 def is_published(place: bytes) -> bool:

@@ -38,6 +38,15 @@ def _parse(jid: str) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
+def moment_of(jid: str) -> float:
+    """Return when a job id was made, in seconds since 1970; 0 for what is none.
+
+    >>> moment_of("19700101000001500000")
+    1.5
+    """
+    return _parse(jid) / 1_000_000 if is_jid(jid) else 0.0
+
+
 class JidMaker:
     """Makes job ids that never repeat, even when the clock steps back. Safe across threads.
 

@@ -21,10 +21,9 @@ from bus.config import master_config, minion_config
 from bus.errors import BusError, DataError, WireError
 from bus.feed import Feed, Gap, Numbered, OnGap
 from bus.journal import JournalReader, journal_path, microseconds
-from bus.listener import Listener
+from bus.listener import Listener, open_listener
 from bus.publisher import Publisher
 from bus.record import Event
-from bus.sockets import await_input
 from bus.tags import Matcher, literal_prefix, matcher
 
 log = logging.getLogger(__name__)
@@ -92,7 +91,7 @@ class Connection:
         self._check_running()
 
     def _check_running(self) -> None:
-        listener = Listener(self._fires, None)
+        listener = open_listener(self._fires, None)
         try:
             listener.wait_ready(self.timeout)
         finally:
@@ -172,8 +171,8 @@ class Connection:
             auto_commit: asking for the next event says that the one before is done.
             exact: without ``since``, hear all tags and choose here, so that what a slow reader
                 lost is known by its numbers; else only a listener to everything knows it.
-            on_gap: told of each loss, ``on_gap(first, last)``, both numbers included; it implies
-                ``exact``.
+            on_gap: told of each loss, ``on_gap(first, last)``, both numbers included, before the
+                event after it; it may commit and close. It implies ``exact``.
 
         Raises:
             NotRunningError: no bus answers.
@@ -204,7 +203,7 @@ class Connection:
 
     def open_listener(self, prefix: str) -> Listener:
         """Return a listener to what begins with ``prefix``, in force."""
-        return Listener(self._fires, prefix)
+        return open_listener(self._fires, prefix)
 
     def open_journal(self) -> JournalReader | None:
         """Return a reader of the master's journal, or None on a minion's bus."""
@@ -270,6 +269,10 @@ class Listening:
             self._bookmark = Bookmark(connection.open_calls(), cursor)
         self._batch: deque[Numbered] = deque()
         self._has_given = False
+        untold: list[Gap] = []
+        self._untold = untold
+        # Not a method: a listening that nobody holds is closed at once, not when Python finds it.
+        self._note_gap = (lambda *gap: untold.append(gap)) if on_gap else None
         # Guards the sockets from being closed under a thread that waits on them.
         self._turn = threading.Lock()
         self._pid = os.getpid()
@@ -289,7 +292,7 @@ class Listening:
             None,
             self._timeout_to_open,
             hears_all=not self._prefix,
-            on_gap=self._on_gap,
+            on_gap=self._note_gap,
         )
 
     def _open_complete(self, since: Since) -> Feed:
@@ -304,7 +307,7 @@ class Listening:
             journal.close()
             raise
         listener = self._connection.open_listener(self._prefix)
-        feed = Feed(listener, journal, self._timeout_to_open, on_gap=self._on_gap)
+        feed = Feed(listener, journal, self._timeout_to_open, on_gap=self._note_gap)
         feed.start_after(after)
         return feed
 
@@ -363,12 +366,25 @@ class Listening:
         """
         if self._pid != os.getpid():
             self._reopen()
-        with self._turn:
-            if self._feed is None:
-                return None
-            if self._bookmark:
-                self._note_done(self._feed, self._bookmark)
-            return self._next_ready(self._feed.bus_id) or self._wait(self._feed, timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with self._turn:
+                if self._feed is None:
+                    return None
+                if self._bookmark:
+                    self._note_done(self._feed, self._bookmark)
+                event = self._next_ready(self._feed.bus_id) or self._wait(self._feed, deadline)
+            if not self._untold:
+                return event
+            self._tell_gaps()
+            if event:
+                return event
+
+    def _tell_gaps(self) -> None:
+        """Tell of losses, before the event after them, and free to do whatever one likes then."""
+        assert self._on_gap is not None
+        while self._untold:
+            self._on_gap(*self._untold.pop(0))
 
     def commit(self, seq: int | None = None) -> int:
         """Save that events are done; return the number of the last.
@@ -398,8 +414,8 @@ class Listening:
         if self._auto_commit:
             bookmark.done(feed.bus_id, self._place(feed))
 
-    def _wait(self, feed: Feed, timeout: float | None) -> Event | None:
-        deadline = None if timeout is None else time.monotonic() + timeout
+    def _wait(self, feed: Feed, deadline: float | None) -> Event | None:
+        """Return the next event; None at the deadline, or when there is a loss to tell of."""
         known, has_looked = feed.upto, False
         while True:
             left = _POLL if deadline is None else deadline - time.monotonic()
@@ -409,11 +425,11 @@ class Listening:
             self._batch = feed.take(drain=left <= 0)
             has_looked = True
             event = self._next_ready(feed.bus_id)
-            if event:
+            if event or self._untold:
                 return event
             if left > 0 and not self._batch and not feed.behind:
                 self._save_while_idle()
-                await_input(feed.socket, max(1, int(min(left, _POLL) * 1000)))
+                feed.wait(min(left, _POLL))
 
     def _save_while_idle(self) -> None:
         """Save that the event given out last is done. What was merely passed over can wait."""

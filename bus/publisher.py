@@ -7,12 +7,14 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 
 import zmq
 
 from bus import frames, wire
-from bus.direct import DirectLine
+from bus.direct.firing import DirectLine
+from bus.direct.steady import SteadyLine
 from bus.errors import BusError, WireError
 from bus.sockets import (
     Socket,
@@ -44,11 +46,12 @@ WINDOW = 32
 class _Pending:
     """A fire without an answer yet."""
 
-    __slots__ = ("body", "on_done", "sent_at")
+    __slots__ = ("body", "on_done", "on_line", "sent_at")
 
     def __init__(self, body: bytes, on_done: OnDone) -> None:
         self.body = body
         self.on_done = on_done
+        self.on_line = 0
         self.sent_at = time.monotonic()
 
 
@@ -79,14 +82,21 @@ class Publisher:
         address: where the bus takes events, see `bus.endpoints`.
         producer: the name that counts this publisher's fires; by default a new one.
         direct: the file of the bus's direct line; while it is there, `fire` takes that way.
+        line: the same, for `send`: whoever gives it polls `inputs`.
     """
 
     def __init__(
-        self, address: str, *, producer: bytes | None = None, direct: Path | None = None
+        self,
+        address: str,
+        *,
+        producer: bytes | None = None,
+        direct: Path | None = None,
+        line: Path | None = None,
     ) -> None:
         self.address = address
         self.producer = producer or os.urandom(12)
         self._line = DirectLine(direct) if direct else None
+        self._steady = SteadyLine(line) if line else None
         self._socket: Socket | None = None
         self._number = 0
         self._pending: dict[bytes, _Queue] = {}
@@ -101,6 +111,11 @@ class Publisher:
         if self._socket is None:
             self._socket = connect(zmq.DEALER, self.address, queue=4 * WINDOW)
         return self._socket
+
+    @property
+    def inputs(self) -> list[Socket | int]:
+        """What has input when there may be something to `handle`."""
+        return [self.socket, self._steady.fileno()] if self._steady else [self.socket]
 
     @property
     def pending(self) -> int:
@@ -134,8 +149,22 @@ class Publisher:
         queue = self._pending.setdefault(producer, _Queue())
         pending = queue.fires[number] = _Pending(wire.pack(list(events)), on_done)
         queue.sent_at = pending.sent_at
-        self._transmit(producer, number, queue.base, pending.body)
+        if not self._goes_by_line(producer, number, queue):
+            self._transmit(producer, number, queue.base, pending.body)
         return producer, number
+
+    def _goes_by_line(self, producer: bytes, number: int, queue: _Queue) -> bool:
+        """Send by the line if it takes it, and nothing before it is still on the other way."""
+        if self._steady is None:
+            return False
+        fires = queue.fires
+        if len(fires) > 1 and not next(islice(reversed(fires.values()), 1, None)).on_line:
+            return False
+        pending = fires[number]
+        pending.on_line = self._steady.send(
+            *frames.fire(producer, number, queue.base, pending.body)
+        )
+        return bool(pending.on_line)
 
     def abandon(self, producer: bytes, number: int) -> None:
         """Wait no longer for an answer; the fire is not sent again."""
@@ -143,12 +172,18 @@ class Publisher:
 
     def handle(self) -> None:
         """Read the answers that wait, and tell those who asked."""
+        if self._steady is not None:
+            for parts in self._steady.receive():
+                self._read(parts)
         while has_input(self.socket):
             self._handle_one()
 
     def _handle_one(self) -> None:
+        self._read(self.socket.recv_multipart(zmq.NOBLOCK))
+
+    def _read(self, parts: list[bytes]) -> None:
         try:
-            self._take(self.socket.recv_multipart(zmq.NOBLOCK))
+            self._take(parts)
         except WireError as error:
             log.warning("an answer of %s that cannot be read: %s", self.address, error)
 
@@ -262,6 +297,8 @@ class Publisher:
         """Let go of what a fork has copied; the parent's ZeroMQ sockets are not to be touched."""
         if self._line:
             self._line.close()
+        if self._steady:
+            self._steady.close()
 
     def _told_to_wait(self) -> BusError | None:
         """Return why the bus took nothing, if it said so since the last answer."""
@@ -298,6 +335,7 @@ class Publisher:
         base = queue.base
         for number, pending in queue.fires.items():
             if number > after:
+                self._settle(pending)
                 self._transmit(producer, number, base, pending.body)
 
     def _take(self, parts: list[bytes]) -> None:
@@ -327,9 +365,17 @@ class Publisher:
         if queue is None:
             return None
         pending = queue.fires.pop(number, None)
+        if pending:
+            self._settle(pending)
         if not queue.fires:
             del self._pending[producer]
         return pending
+
+    def _settle(self, pending: _Pending) -> None:
+        """Give the line its room back."""
+        if self._steady and pending.on_line:
+            self._steady.settled(pending.on_line)
+            pending.on_line = 0
 
 
 class _Pipeline:

@@ -12,7 +12,6 @@ from typing import Any, Protocol, Self
 from bus import wire
 from bus.errors import AnswerTimeoutError, ArgumentsError, NotRunningError, WireError
 from bus.listener import Listener
-from bus.sockets import Socket
 
 Answer = dict[str, dict[str, Any]]
 """``{minion: the data of its return}``, one minion each."""
@@ -149,10 +148,10 @@ class Following(Iterator[Answer]):
         """Whether nothing more comes."""
         return not self._ready and not self._jobs
 
-    @property
-    def socket(self) -> Socket:
-        """What has input when something may have come."""
-        return self._client.hearing().socket
+    def fileno(self) -> int:
+        """Return the descriptor that has input when something may have come."""
+        source = self._client.hearing().socket
+        return source if isinstance(source, int) else int(source.fileno())
 
     def __next__(self) -> Answer:
         while not self.over:
@@ -194,10 +193,13 @@ class Following(Iterator[Answer]):
 
     def _turn(self, pause: float | None) -> None:
         left = max(0.0, min(job.due for job in self._jobs.values()) - self._clock())
-        heard = self._client.hearing().receive(left if pause is None else min(left, pause))
-        for event in heard.events if heard else ():
-            if event.startswith(_PREFIX):
-                self._take(event)
+        hearing = self._client.hearing()
+        heard = hearing.receive(left if pause is None else min(left, pause))
+        while heard:
+            for event in heard.events:
+                if event.startswith(_PREFIX):
+                    self._take(event)
+            heard = hearing.read() if hearing.has_read else None
         for jid, job in list(self._jobs.items()):
             if self._clock() >= job.due:
                 self._see_to(jid, job)

@@ -19,8 +19,9 @@ log = logging.getLogger(__name__)
 Emit = Callable[[str, dict[str, Any]], None]
 """Fires an event of the function's: ``emit(tag, data)``."""
 
-_PREFIX = {"runner": "run", "wheel": "wheel"}
-"""What stands in the tag: ``salt/run/<jid>/new``, ``salt/wheel/<jid>/ret``."""
+_PREFIX = {"runner": "run", "wheel": "wheel", "caller": ""}
+"""What stands in the tag: ``salt/run/<jid>/new``, ``salt/wheel/<jid>/ret``. A minion that calls
+its own functions says nothing, as in Salt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def run_function(
     """Run a function and fire ``salt/<run|wheel>/<jid>/new`` before and ``/ret`` after it.
 
     Args:
-        kind: ``"runner"`` or ``"wheel"``.
+        kind: ``"runner"``, ``"wheel"``, or ``"caller"``, which fires no events.
         functions: where the function is found.
         fun: its name, such as ``event.send``.
         args: positional arguments.
@@ -76,6 +77,8 @@ def run_function(
         "fun_args": cliargs.condense(list(args), kwargs),
         "user": user,
     }
+    if not _PREFIX[kind]:
+        return _run(functions, fun, args, kwargs)
     _emit(emit, tagify([jid, "new"], _PREFIX[kind]), common)
     outcome = _run(functions, fun, args, kwargs)
     result = {"return": outcome.value, "success": outcome.success}

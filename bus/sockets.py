@@ -14,6 +14,8 @@ from bus import localkey
 from bus.errors import BusError, NotRunningError
 
 _IPC = "ipc://"
+_FILES = (_IPC, "line://")
+"""What begins an address that is a file."""
 
 Socket = zmq.Socket[bytes]
 
@@ -131,6 +133,16 @@ def is_listening(address: str) -> bool:
     return path is None or _is_there(path)
 
 
+def appears(address: str, timeout: float) -> bool:
+    """Wait briefly for a socket file: a server that is just starting is worth a moment."""
+    deadline = time.monotonic() + min(timeout, 0.2)
+    while not is_listening(address):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
 def is_refused(address: str) -> bool:
     """Say whether a socket's file is there and certainly nobody listens: its server was killed."""
     if not address.startswith(_IPC):
@@ -154,12 +166,13 @@ def _is_there(path: Path) -> bool:
 
 def shown(address: str) -> str:
     """Return an address as a person is to read it."""
-    return localkey.split(address)[0].removeprefix(_IPC)
+    place, _ = localkey.split(address)
+    return place.partition("://")[2] if place.startswith(_FILES) else place
 
 
 def _file_of(address: str) -> Path | None:
     place, key_file = localkey.split(address)
-    return Path(place.removeprefix(_IPC)) if place.startswith(_IPC) else key_file
+    return Path(shown(place)) if place.startswith(_FILES) else key_file
 
 
 def not_running(address: str) -> NotRunningError:

@@ -6,7 +6,7 @@ What differs from plain PyYAML, and what of YAML 1.1 surprises people: docs/refe
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import yaml
@@ -57,6 +57,7 @@ class Lines:
 
     def __init__(self, root: yaml.Node | None = None) -> None:
         self._root = root
+        self._found: dict[tuple[Any, ...], tuple[yaml.Node | None, int]] = {(): (root, _line(root))}
 
     def at(self, path: tuple[Any, ...] = ()) -> int:
         """Return the line, counted from 1, of the key or list item that ``path`` leads to.
@@ -65,13 +66,44 @@ class Lines:
             path: keys and indices from the top. Where it leads nowhere, the line is that of
                 the last part that was found.
         """
-        node, line = self._root, _line(self._root)
-        for part in path:
-            found = _child(node, part)
-            if found is None:
-                break
-            node, line = found
-        return line
+        return self._find(path)[1]
+
+    def _find(self, path: tuple[Any, ...]) -> tuple[yaml.Node | None, int]:
+        """Return a value and its line; of what is not there the line of what is around it."""
+        known = self._found.get(path)
+        if known is None:
+            around, line = self._find(path[:-1])
+            known = self._found[path] = _child(around, path[-1]) or (None, line)
+        return known
+
+    def scalars(self) -> Iterator[tuple[str, bool]]:
+        """Yield each value and key that is neither list nor mapping, and whether it is plain.
+
+        A plain one stands without quotes and the like, so that its text decides its type.
+        """
+        todo = [] if self._root is None else [self._root]
+        while todo:
+            node = todo.pop()
+            if isinstance(node, yaml.ScalarNode):
+                yield node.value, not node.style
+            elif isinstance(node, yaml.SequenceNode):
+                todo += node.value
+            else:
+                todo += [inner for pair in node.value for inner in pair]
+
+
+def is_text(value: str) -> bool:
+    """Say whether a plain value is text, and no number, truth value or anything else.
+
+    >>> [is_text(value) for value in ("web1", "10", "no", "0x1f")]
+    [True, False, False, False]
+    """
+    resolvers = _Loader.yaml_implicit_resolvers
+    for place in (value[:1], None):
+        for _, pattern in resolvers.get(place, ()):
+            if pattern.match(value):
+                return False
+    return True
 
 
 def load(text: str, path: str) -> tuple[Any, Lines]:

@@ -11,6 +11,10 @@ class ReactorError(BusError):
     """Something that the reactor could not do."""
 
 
+class DeposedError(ReactorError):
+    """Another reactor of this master took over: this one must not write or act any more."""
+
+
 class RuleError(ReactorError):
     """A rule that is refused when it is read, or that cannot be worked out for an event.
 

@@ -17,26 +17,67 @@ def master_roles(opts: Mapping[str, Any]) -> list[Role]:
     """
     from bus.broker import process as bus_process
     from bus.config import private_dir
+    from bus.descriptors import raise_limit, warn_if_few
+    from bus.keys import KeyStore
     from bus.link.server import LinkServer
-    from reactor.engine import process as engine_process
     from reactor.engine.state import prepare
 
     def bus_role(stop: Stop) -> None:
         # Before the first event: a reactor that is new reads from here on.
         prepare(private_dir(opts["state_dir"]))
+        raise_limit()
         bus_process.run(opts, stop)
 
     def link_role(stop: Stop) -> None:
+        limit = raise_limit()
+        accepted = KeyStore(opts["pki_dir"]).counts()["minions"]
+        warn_if_few(limit, accepted, "accepted minions")
         LinkServer(opts).run(stop)
-
-    def reactor_role(stop: Stop) -> None:
-        engine_process.run(opts, stop)
 
     return [
         Role("bus", bus_role, endpoints.master_pull(opts)),
         Role("link", link_role, endpoints.master_link(opts)),
-        Role("reactor", reactor_role, endpoints.master_reactor(opts)),
+        reactor_role(opts),
+        *(
+            reactor_role(opts, f"standby-{number}")
+            for number in range(1, int(opts["reactor_standbys"]) + 1)
+        ),
     ]
+
+
+def reactor_role(opts: Mapping[str, Any], name: str = "", *, waits: bool = False) -> Role:
+    """Return one of the master's reactors.
+
+    Args:
+        opts: the master's options.
+        name: its name, if it is not the one that every master has.
+        waits: whether it waits for a bus that is not there.
+    """
+    from reactor.engine import process as engine_process
+    from reactor.engine.seat import MAIN
+
+    name = name or MAIN
+
+    def run(stop: Stop) -> None:
+        engine_process.run(opts, stop, name, waits=waits)
+
+    if opts["ipc_mode"] == "tcp":
+        return Role(name, run, endpoints.master_reactor(opts))
+    # Its own socket: whether it is the active one is for the reactors to say.
+    return Role(name, run, endpoints.master_reactor_named(opts, name))
+
+
+def minion_roles(opts: Mapping[str, Any]) -> list[Role]:
+    """Return the minion's roles: it has a reactor if its file names rules or a reactor map."""
+    roles = [minion_role(opts)]
+    if opts["reactor"] or opts["rules"]:
+        from reactor.engine import minion as engine_minion
+
+        def run(stop: Stop) -> None:
+            engine_minion.run(opts, stop)
+
+        roles.append(Role("minion-reactor", run, endpoints.minion_reactor(opts)))
+    return roles
 
 
 def minion_role(opts: Mapping[str, Any]) -> Role:

@@ -14,7 +14,6 @@ import os
 import select
 import signal
 import socket
-import struct
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
-from bus import localkey
+from bus import localkey, peercred
 from bus.errors import BusError
 from bus.stopping import Stop
 
@@ -356,17 +355,9 @@ def _listens(address: str, pid: int) -> bool:
             with socket.socket(socket.AF_UNIX) as sock:
                 sock.settimeout(1.0)
                 sock.connect(address.removeprefix("ipc://"))
-                return _owner(sock) in (0, pid)
+                return peercred.owner(sock) in (0, pid)
         host, _, port = localkey.split(address)[0].removeprefix("tcp://").rpartition(":")
         with socket.create_connection((host, int(port)), timeout=1.0):
             return True
     except OSError:
         return False
-
-
-def _owner(sock: socket.socket) -> int:
-    """Return the pid of the process that listens, or 0 where the system does not tell."""
-    if not hasattr(socket, "SO_PEERCRED"):
-        return 0
-    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", raw)[0])

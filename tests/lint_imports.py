@@ -20,6 +20,8 @@ PURE = (
     "bus.frames",
     "bus.jid",
     "bus.link.autosign",
+    "bus.link.backoff",
+    "bus.link.budget",
     "bus.link.protocol",
     "bus.record",
     "bus.store",

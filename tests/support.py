@@ -13,9 +13,11 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +46,9 @@ def wait_for(condition: Callable[[], Any], what: str = "it", seconds: float = SE
     return found
 
 
-def open_descriptors() -> int:
-    """Return how many file descriptors this process has open."""
-    return len(list(Path("/proc/self/fd").iterdir()))
+def open_descriptors(pid: int | str = "self") -> int:
+    """Return how many file descriptors a process, by default this one, has open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 @contextlib.contextmanager
@@ -165,6 +167,15 @@ def running_bus(opts: Mapping[str, Any]) -> Iterator[Running]:
     """Run the bus role of a master."""
     with running_role(broker_process.run, opts, endpoints.master_pull(opts)) as running:
         yield running
+
+
+def free_ports(count):
+    """Return ports that were free a moment ago, all different."""
+    with ExitStack() as stack:
+        found = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in found:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in found]
 
 
 def need(condition: object, reason: str) -> None:

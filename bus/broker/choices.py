@@ -67,6 +67,9 @@ class Choices:
         """
         if not self._sent:
             return
+        if len(events) == 1:
+            yield from self._split_one(events, first)
+            return
         found: dict[bytes, tuple[list[int], list[bytes]]] = {}
         for number, event in enumerate(events, first):
             for length in self._lengths:
@@ -78,3 +81,11 @@ class Choices:
         for prefix, (numbers, chosen) in found.items():
             self._sent[prefix] += len(chosen)
             yield Chosen(prefix, numbers, chosen, self._sent[prefix])
+
+    def _split_one(self, events: Sequence[bytes], number: int) -> Iterator[Chosen]:
+        """As `split`, for one event by itself, which somebody may be waiting for."""
+        for length in self._lengths:
+            head = events[0][:length]
+            if head in self._sent:
+                self._sent[head] += 1
+                yield Chosen(head, [number], list(events), self._sent[head])

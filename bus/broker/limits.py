@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,29 +92,36 @@ class Rates:
 
 
 class Listeners:
-    """Who listens, by the mark that each listener has asked for.
+    """Who listens.
 
-    Connections of a publishing socket cannot be counted, but each listener of ours subscribes
-    to one topic of its own, and ZeroMQ takes that back when the listener goes.
+    Of the direct line these are its clients. Connections of a publishing socket cannot be
+    counted, but each listener of ours subscribes to a topic of its own, and ZeroMQ takes that back
+    when the listener goes.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._topics: set[bytes] = set()
+        self._asked: dict[Hashable, bytes] = {}
 
     def __len__(self) -> int:
-        return len(self._topics)
+        return len(self._asked)
 
-    def join(self, topic: bytes) -> ListenerLimitError | None:
-        """Count a listener, or return why there is no room for it."""
-        if topic not in self._topics and len(self._topics) >= self._limit:
+    def join(self, who: Hashable, topic: bytes = b"") -> ListenerLimitError | None:
+        """Count a listener, or return why there is no room for it.
+
+        Args:
+            who: the same each time that one listener asks.
+            topic: what it asked with this time.
+        """
+        if who not in self._asked and len(self._asked) >= self._limit:
             return ListenerLimitError(
-                f"the bus has {len(self._topics)} listeners, as many as the option max_listeners "
+                f"the bus has {len(self._asked)} listeners, as many as the option max_listeners "
                 "allows: end some, or raise max_listeners"
             )
-        self._topics.add(topic)
+        self._asked[who] = topic
         return None
 
-    def leave(self, topic: bytes) -> None:
-        """A listener went."""
-        self._topics.discard(topic)
+    def leave(self, who: Hashable, topic: bytes = b"") -> None:
+        """A listener took ``topic`` back; it went, unless it has asked with another one since."""
+        if self._asked.get(who) == topic:
+            del self._asked[who]

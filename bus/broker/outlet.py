@@ -90,7 +90,7 @@ class Outlet(ABC):
         if message.startswith(_SYNC_WANTED):
             self._say_where(message[1:])
         elif message.startswith(_SYNC_UNWANTED):
-            self._listeners.leave(message[1:])
+            self._listeners.leave(frames.listener_of(message[1:]), message[1:])
         elif message.startswith(_WANTED):
             self.want(message[1:])
         elif message.startswith(_UNWANTED):
@@ -101,7 +101,7 @@ class Outlet(ABC):
     def _say_where(self, topic: bytes) -> None:
         """Tell a listener from which number on its subscriptions are in force."""
         where = (topic, self._store.last_seq, self._store.bus_id)
-        refusal = self._listeners.join(topic)
+        refusal = self._listeners.join(frames.listener_of(topic), topic)
         if refusal:
             self._complaints.add("refused_listeners", f"refused a listener: {refusal}")
             self.send(*frames.no_mark(*where, refusal))

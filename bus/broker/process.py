@@ -65,7 +65,6 @@ def _run_sockets(opts: Mapping[str, Any], stop: Stop, journal: Journal, cursors:
         pull=endpoints.master_pull(opts),
         pub=endpoints.master_pub(opts),
         fires=endpoints.master_fires(opts),
-        direct=endpoints.master_direct(opts),
         store=journal,
         methods=cursors.methods(),
         limits=Limits.of(opts),

@@ -1,7 +1,8 @@
-"""The event sockets: a ROUTER that takes events and calls, two XPUBs that publish.
+"""The event sockets: a ROUTER that takes events and calls, an XPUB, and the direct line.
 
-One publishes each event by itself, as Salt does. The other publishes all that came in one turn
-together, to this library's listeners.
+The XPUB publishes each event by itself, as Salt does. The direct line takes single fires, and
+publishes all that came in one turn together, to this library's listeners. Where there is none,
+such as on loopback ports, a second XPUB does that.
 
 An object without a loop of its own: the master's bus process and the minion's daemon poll its
 sockets among theirs.
@@ -13,16 +14,17 @@ import logging
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import zmq
 
-from bus import frames, wire
-from bus.broker.direct import Client, DirectSocket, direct_line_works
+from bus import endpoints, frames, wire
+from bus.broker.audience import Audience
+from bus.broker.direct import Client, DirectSocket
 from bus.broker.limits import Limits, Listeners, Rates
-from bus.broker.outlet import GroupOutlet, SingleOutlet
+from bus.broker.outlet import GroupOutlet, Outlet, SingleOutlet
 from bus.complaints import Complaints
+from bus.direct import framing
 from bus.errors import BusError, DataError, JournalError, TooLargeError, WireError
 from bus.frames import Call, Fire
 from bus.lock import DirectoryLock
@@ -55,6 +57,7 @@ COUNTERS = (
     "malformed",
     "held_back",
     "too_fast",
+    "dropped",
     "refused_listeners",
     "refused_clients",
     "failed_calls",
@@ -83,8 +86,7 @@ class EventSockets:
     Args:
         pull: the address of the ROUTER.
         pub: the address of the XPUB of single events.
-        fires: the address of the XPUB of events in groups.
-        direct: the file of the direct line, if there is to be one.
+        fires: the address of the direct line, or of an XPUB of events in groups.
         store: numbers the events and keeps them.
         methods: what clients may call, by name, besides ``ping`` and ``status``.
         on_event: told of each event before it is acknowledged.
@@ -101,7 +103,6 @@ class EventSockets:
         pull: str,
         pub: str,
         fires: str,
-        direct: Path | None = None,
         store: Store,
         methods: Methods | None = None,
         on_event: EventHook | None = None,
@@ -131,20 +132,28 @@ class EventSockets:
         self._pull.set(zmq.MAXMSGSIZE, _room_for_fires(limits.max_event_size))
         self._pull.set(zmq.RCVHWM, MAX_MESSAGES_PER_TURN * 2)
         shared = (self._listeners, self._store, self._complaints)
-        least = _QUEUE_OF_FIRES * -(-_room_for_fires(limits.max_event_size) // frames.PIECE_BYTES)
-        pieces = max(least, limits.listener_queue_size // frames.PIECE_BYTES)
-        self._outlets = (
+        self._audience = Audience(self._listeners, self._store, self.counters)
+        self._outlets: tuple[Outlet, ...] = (
             SingleOutlet(context.socket(zmq.XPUB), limits.listener_queue, *shared),
-            GroupOutlet(context.socket(zmq.XPUB), pieces, *shared),
         )
-        addresses = (pull, pub, fires)
+        line = endpoints.line_path(fires)
+        addresses = [pull, pub]
+        if line is None:
+            pieces = _pieces_to_hold(limits)
+            self._outlets += (GroupOutlet(context.socket(zmq.XPUB), pieces, *shared),)
+            addresses.append(fires)
         try:
             for socket, address in zip(self._zmq_sockets, addresses, strict=True):
                 bind(socket, address)
                 self._bound[socket] = address
-            if direct and direct_line_works():
-                room = _room_for_fires(limits.max_event_size)
-                self._direct = DirectSocket(direct, room, self._complaints)
+            if line:
+                self._direct = DirectSocket(
+                    line,
+                    _room_for_fires(limits.max_event_size),
+                    limits.listener_queue_size,
+                    self._complaints,
+                    self._audience,
+                )
         except BusError:
             self.close()
             raise
@@ -187,6 +196,7 @@ class EventSockets:
             "bus_id": self._store.bus_id,
             "last_seq": self._store.last_seq,
             "listeners": len(self._listeners),
+            "slow_listeners": self._audience.status(),
             "held": len(self._held),
             "journal": self._store.status(),
             "counters": {**dict.fromkeys(COUNTERS, 0), **self.counters},
@@ -226,12 +236,24 @@ class EventSockets:
         size = 0
         for client, messages in direct.receive():
             for head, body in messages:
+                if head[:1] == framing.LISTEN:
+                    self._take_listener(client, head, body)
+                    continue
                 self._take_request(client, [head, body], waiting)
                 size += len(body)
             if size > MAX_BYTES_PER_TURN:
                 break
         if waiting:
             self._keep_counted(waiting)
+
+    def _take_listener(self, client: Client, head: bytes, body: bytes) -> None:
+        try:
+            refusal = self._audience.ask(client, framing.read_listen(head, body))
+        except WireError as error:
+            self._complaints.add("malformed", f"refused a listener: {error}")
+            return
+        if refusal:
+            self._complaints.add("refused_listeners", f"refused a listener: {refusal}")
 
     def _take_request(self, client: Sender, rest: list[bytes], waiting: list[_Waiting]) -> None:
         if self._rates and self._is_too_fast(self._rates, client, rest):
@@ -322,6 +344,7 @@ class EventSockets:
             return
         events = fires[0].events if len(fires) == 1 else [e for fire in fires for e in fire.events]
         body = fires[0].body if len(fires) == 1 else b""
+        self._audience.publish(events, body)
         for outlet in self._outlets:
             outlet.publish(events, body)
         self.counters["published"] += len(events)
@@ -408,6 +431,12 @@ class _Countdown:
 def _name(client: Sender) -> bytes:
     """Return the name of who names no producer, as each client of the direct line does."""
     return client if isinstance(client, bytes) else b""
+
+
+def _pieces_to_hold(limits: Limits) -> int:
+    """Return how many messages of a group a listener's queue holds, in ZeroMQ's way to count."""
+    least = _QUEUE_OF_FIRES * -(-_room_for_fires(limits.max_event_size) // frames.PIECE_BYTES)
+    return max(least, limits.listener_queue_size // frames.PIECE_BYTES)
 
 
 def _room_for_fires(max_event_size: int) -> int:

@@ -140,6 +140,7 @@ OPTIONS: tuple[Option, ...] = (
     _port("tcp_pub_port", 4510, _MINION, "With `ipc_mode: tcp`, events go out, one by one."),
     _port("tcp_fires_port", 4509, _MINION, "With `ipc_mode: tcp`, events go out, many together."),
     _port("tcp_pull_port", 4511, _MINION, "With `ipc_mode: tcp`, events come in."),
+    _port("tcp_reactor_port", 4508, _MINION, "With `ipc_mode: tcp`, the minion's reactor."),
     # Events
     Option(
         "event_match_type",
@@ -282,6 +283,26 @@ OPTIONS: tuple[Option, ...] = (
         "Name to mail or chat, for the rule action `notify`.",
     ),
     Option(
+        "reactor_standbys",
+        "int",
+        0,
+        _MASTER,
+        "Further reactors that `reactor master` runs: they stand by until the active one dies or "
+        "hangs.",
+        minimum=0,
+        maximum=8,
+    ),
+    Option(
+        "reactor_take_over_after",
+        "float",
+        3.0,
+        _MASTER,
+        "Seconds without a sign of life after which a reactor that stands by ends the active one "
+        "and takes over; one that died is followed at once.",
+        minimum=1.0,
+        maximum=3_600.0,
+    ),
+    Option(
         "reactor_max_chain",
         "int",
         32,
@@ -422,6 +443,14 @@ OPTIONS: tuple[Option, ...] = (
         _MASTER,
         "Whose keys are rejected unseen, one a line; by default `autoreject.conf` beside the file.",
     ),
+    Option(
+        "minion_may_fire",
+        "texts",
+        ("*",),
+        _MASTER,
+        "Globs of the tags that minions may fire, `{id}` being the minion's own; the tags by which "
+        "only the master speaks are never among them.",
+    ),
     Option("nodegroups", "mapping", _NOTHING, _MASTER, "Name to compound target, for `-N`."),
     Option(
         "timeout",
@@ -438,6 +467,15 @@ OPTIONS: tuple[Option, ...] = (
         86_400,
         _MASTER,
         "Seconds that jobs and their returns are kept.",
+        minimum=0,
+    ),
+    Option(
+        "master_key_grace_seconds",
+        "int",
+        2_592_000,
+        _MASTER,
+        "Seconds during which a key of the master that was replaced still vouches for the new one "
+        "to minions that were away; 0 keeps no old key.",
         minimum=0,
     ),
     # Minion
@@ -458,6 +496,22 @@ OPTIONS: tuple[Option, ...] = (
         _MINION,
         "`str` for one master, `failover` for the first of a list, `disable` for none.",
         choices=("str", "failover", "disable"),
+    ),
+    Option(
+        "master_failback",
+        "bool",
+        False,
+        _MINION,
+        "Whether to go back to the first of several masters once it answers again, by UDP.",
+    ),
+    Option(
+        "master_failback_interval",
+        "float",
+        30,
+        _MINION,
+        "Seconds between two looks whether it does.",
+        minimum=0.05,
+        maximum=86_400,
     ),
     Option("grains", "mapping", _NOTHING, _MINION, "Grains of your own."),
     Option(

@@ -14,8 +14,8 @@ MAX_SOCKET_PATH = 107
 """Bytes of a UNIX socket's path: Linux's sun_path has 108, the last one for the NUL."""
 
 LONGEST_SOCKET_NAME = {
-    "master": len("master_event_fires.ipc"),
-    "minion": len("minion_event_0123456789_fires.ipc"),
+    "master": len("master_event_line.ipc"),
+    "minion": len("minion_event_0123456789_react.ipc"),
 }
 
 Place = Callable[..., tuple[str, int]]

@@ -19,8 +19,9 @@ RETURN_COMMAND = "_return"
 UNFINISHED = "unfinished"
 """What a minion says of a return that it makes up for a job which an earlier process left."""
 
+# All of a job's but its own progress: in a glob such as salt/job/*/ret/* a * means slashes too.
 _RESERVED = re.compile(
-    r"(?:reactor|salt/(?:auth|key|presence|run|wheel|netapi|reactors|job/[^/]*/(?:new|ret|gone)))(?:/|\Z)"
+    r"(?:reactor|salt/(?:auth|key|presence|run|wheel|netapi|reactors|job))(?:/|\Z)"
 )
 _OWNED = re.compile(r"salt/(?:minion|beacon|job/[^/]*/prog)/([^/]*)(?:/|\Z)")
 
@@ -37,11 +38,11 @@ def check_sender_tag(tag: str, ident: str) -> str:
         TagError: it cannot go onto a bus, or it is the master's or another minion's.
     """
     check_tag(tag)
-    if _RESERVED.match(tag):
-        raise TagError(f"the tag {tag[:200]!r} is one by which only the master speaks")
     owner = _OWNED.match(tag)
     if owner and owner.group(1) != ident:
         raise TagError(f"the tag {tag[:200]!r} is another minion's, not one of {ident!r}")
+    if not owner and _RESERVED.match(tag):
+        raise TagError(f"the tag {tag[:200]!r} is one by which only the master speaks")
     return tag
 
 

@@ -8,15 +8,17 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from bus.keys import Keypair
+from bus.link.backoff import Reconnect
 from bus.link.protocol import ROUTING_ID_BYTES
 from bus.link.trust import Address
 from bus.sockets import Socket
 
 HEARTBEAT_MS = 5_000
 HEARTBEAT_TIMEOUT_MS = 15_000
-HANDSHAKE_MS = 5_000
-RECONNECT_MS = 100
-RECONNECT_MAX_MS = 3_000
+HANDSHAKE_MS = 20_000
+"""A master to which ten thousand come back at once may need that long until it is our turn; to
+give up earlier only makes the queue longer. Where there is another master, the link is not so
+patient: `bus.link.client.FAILOVER_SECONDS`."""
 SEND_QUEUE = 1_000
 
 _WATCHED = (
@@ -66,12 +68,19 @@ class Connection:
         context: the process's context.
         keypair: the minion's.
         max_message: the limit of a message from the master, in bytes.
+        pauses: between two tries to connect.
 
     Attributes:
         lacks: in words, how far the connection has come, for when nothing is heard on it.
     """
 
-    def __init__(self, context: zmq.Context[Socket], keypair: Keypair, max_message: int) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[Socket],
+        keypair: Keypair,
+        max_message: int,
+        pauses: Reconnect,
+    ) -> None:
         self._keypair = keypair
         self._endpoint = ""
         self.lacks = NO_TCP
@@ -85,8 +94,8 @@ class Connection:
             zmq.HEARTBEAT_IVL: HEARTBEAT_MS,
             zmq.HEARTBEAT_TIMEOUT: HEARTBEAT_TIMEOUT_MS,
             zmq.HANDSHAKE_IVL: HANDSHAKE_MS,
-            zmq.RECONNECT_IVL: RECONNECT_MS,
-            zmq.RECONNECT_IVL_MAX: RECONNECT_MAX_MS,
+            zmq.RECONNECT_IVL: pauses.first_ms,
+            zmq.RECONNECT_IVL_MAX: pauses.longest_ms,
         }.items():
             self.socket.set(option, value)
         self.monitor: Socket = self.socket.get_monitor_socket(_WATCHED)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from bus import wire
 from bus.errors import JournalError
 from bus.jid import format_jid
+from bus.link.protocol import LINEAGE_BYTES
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -22,12 +23,16 @@ CREATE TABLE IF NOT EXISTS jobs (
 CREATE TABLE IF NOT EXISTS returns (
     jid TEXT NOT NULL, id TEXT NOT NULL, ret BLOB NOT NULL, PRIMARY KEY (jid, id)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS gone (
+    jid TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (jid, id)
+) WITHOUT ROWID;
 """
 
 MAX_IN_MEMORY = 200_000
 """Minions of recent jobs, counted once a job; older jobs are looked up in the file."""
 
 _PRUNE_AT_ONCE = 1_000
+_NO_RUN = bytes(LINEAGE_BYTES)
 
 _SHOWN = ("return", "retcode", "success")
 
@@ -36,6 +41,23 @@ _SHOWN = ("return", "retcode", "success")
 class _Known:
     job: dict[str, Any]
     sent_to: frozenset[str]
+
+
+def packed_runs(runs: Iterable[bytes]) -> bytes:
+    """Return which processes of its minions a job goes to, as it is kept with the job.
+
+    Args:
+        runs: of each minion, in their order; empty if none is connected.
+    """
+    return b"".join([run or _NO_RUN for run in runs])
+
+
+def runs_of(job: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return which process of each minion a job went to."""
+    packed = job.get("runs", b"")
+    size = LINEAGE_BYTES
+    found = (packed[at : at + size] for at in range(0, len(packed), size))
+    return {ident: run for ident, run in zip(job["minions"], found, strict=False) if run != _NO_RUN}
 
 
 class JobStore:
@@ -85,7 +107,8 @@ class JobStore:
         """Keep a job, or what has changed of it.
 
         Args:
-            job: with ``jid``, ``minions`` and ``missing`` (of these, the ones it did not reach).
+            job: with ``jid``, ``minions``, ``missing`` (of these, the ones it did not reach) and,
+                if returns are owed, ``runs``, as `packed_runs` makes it.
             key: the caller's own name of the job, by which he can ask for it again.
 
         Raises:
@@ -151,6 +174,39 @@ class JobStore:
             ).fetchone()
         return found is not None
 
+    def give_up(self, jid: str, ident: str) -> None:
+        """Note that a minion will return nothing for a job.
+
+        Raises:
+            JournalError: the file cannot be written.
+        """
+        with self._errors():
+            self._database.execute("INSERT OR IGNORE INTO gone VALUES (?, ?)", (jid, ident))
+
+    def unreturned(self, limit: int) -> Iterator[tuple[dict[str, Any], set[str]]]:
+        """Yield of the newest jobs, the oldest first, those that are owed, and by whom.
+
+        Args:
+            limit: how many jobs to look at.
+
+        Raises:
+            JournalError: the file cannot be read.
+        """
+        for job in reversed(self.newest_first(limit)):
+            owing = set(runs_of(job))
+            if owing:
+                owing -= self._settled(job["jid"])
+            if owing:
+                yield job, owing
+
+    def _settled(self, jid: str) -> set[str]:
+        with self._errors():
+            rows = self._database.execute(
+                "SELECT id FROM returns WHERE jid = ? UNION SELECT id FROM gone WHERE jid = ?",
+                (jid, jid),
+            ).fetchall()
+        return {ident for (ident,) in rows}
+
     def flush(self) -> None:
         """Write the returns that were noted.
 
@@ -185,11 +241,12 @@ class JobStore:
             ).fetchall()
         return {ident: wire.unpack(ret) for ident, ret in rows}
 
-    def prune(self, now: float) -> None:
+    def prune(self, now: float, keep: Collection[str] = ()) -> None:
         """Forget some of the jobs that are too old.
 
         Args:
             now: seconds since 1970.
+            keep: the ids of jobs to remember all the same.
 
         Raises:
             JournalError: the file cannot be written.
@@ -197,10 +254,12 @@ class JobStore:
         oldest = format_jid(int(max(0.0, now - self._keep) * 1_000_000))
         with self._errors(), self._database:
             self._database.execute("BEGIN IMMEDIATE")
-            gone = self._database.execute(
-                "SELECT jid FROM jobs WHERE jid < ? LIMIT ?", (oldest, _PRUNE_AT_ONCE)
+            old = self._database.execute(
+                "SELECT jid FROM jobs WHERE jid < ? LIMIT ?", (oldest, _PRUNE_AT_ONCE + len(keep))
             ).fetchall()
+            gone = [row for row in old if row[0] not in keep]
             self._database.executemany("DELETE FROM returns WHERE jid = ?", gone)
+            self._database.executemany("DELETE FROM gone WHERE jid = ?", gone)
             self._database.executemany("DELETE FROM jobs WHERE jid = ?", gone)
         for (jid,) in gone:
             self._forget(jid)

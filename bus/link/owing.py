@@ -2,6 +2,9 @@
 
 A minion that is killed says nothing. That it is gone shows when another process of it says hello,
 or when it stays away; whoever waits for its returns is to know at once.
+
+A connection that failed may have taken jobs with it. When the same process says hello again, nobody
+can know which, so it is to be sent again what it owes; it knows what it has, and runs it once.
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ class Owing:
         self._sent: OrderedDict[tuple[str, str], tuple[str, bytes]] = OrderedDict()
         self._by_minion: dict[str, dict[str, None]] = {}
         self._away_since: dict[str, float] = {}
+        self._unsure: dict[str, list[str]] = {}
 
     def __len__(self) -> int:
         return len(self._sent)
@@ -52,6 +56,11 @@ class Owing:
     def minions(self) -> list[str]:
         """The ids of those that owe something."""
         return list(self._by_minion)
+
+    @property
+    def jobs(self) -> set[str]:
+        """The ids of the jobs that are owed."""
+        return {jid for jid, _ident in self._sent}
 
     def sent(self, jid: str, fun: str, ident: str, run: bytes) -> None:
         """A job went out.
@@ -82,7 +91,24 @@ class Owing:
         self._away_since.pop(ident, None)
         jids = self._by_minion.get(ident, {})
         lost = [jid for jid in jids if self._sent[jid, ident][1] != run]
-        return [self._give_up(jid, ident, RESTARTED) for jid in lost]
+        given_up = [self._give_up(jid, ident, RESTARTED) for jid in lost]
+        if ident in self._by_minion:
+            self._unsure[ident] = list(self._by_minion[ident])
+        return given_up
+
+    def unsure(self, most: int) -> dict[str, list[str]]:
+        """Return what minions are to be sent again since they said hello, once.
+
+        Args:
+            most: of one minion's at once; the rest comes next time.
+        """
+        found = {}
+        for ident, jids in list(self._unsure.items()):
+            head, self._unsure[ident] = jids[:most], jids[most:]
+            found[ident] = [jid for jid in head if (jid, ident) in self._sent]
+            if not self._unsure[ident]:
+                del self._unsure[ident]
+        return {ident: jids for ident, jids in found.items() if jids}
 
     def look(self, connected: Container[str], now: float) -> list[Lost]:
         """Return what is given up, since the minions that owe it have stayed away.

@@ -9,7 +9,7 @@ from bus import wire
 from bus.errors import ArgumentsError, TargetError
 from bus.jid import JidMaker, is_jid
 from bus.link import protocol
-from bus.link.jobs import JobStore
+from bus.link.jobs import JobStore, packed_runs
 from bus.link.protocol import Job
 from bus.tags import tagify
 from bus.targets import Grains, Nodegroups, expand
@@ -23,11 +23,17 @@ _PASSED_ON = ("ret", "timeout")
 
 _ANNOUNCED = ("jid", "tgt", "tgt_type", "fun", "arg", "minions", "missing", "user")
 
+_INTERNAL = ("sent", "runs")
+"""What is kept with a job and is nobody else's affair."""
+
 Send = Callable[[str, bytes], bool]
 """Sends a frame to a minion; False if it is not connected."""
 
 Note = Callable[[str, str, str], None]
 """Told the job id, the function and the minion of what was sent."""
+
+Run = Callable[[str], bytes]
+"""Returns which process of a minion is connected; empty if none is."""
 
 Fire = Callable[[str, dict[str, Any]], None]
 
@@ -43,6 +49,7 @@ class Publishing:
         send: sends a frame to a minion.
         hold: keeps a frame for a minion that may be on its way back, if that is likely.
         note: told of each job that a minion was sent.
+        run: says which process of a minion is connected.
         fire: fires an event on the master's bus.
         max_size: of a job's frame, in bytes.
     """
@@ -57,6 +64,7 @@ class Publishing:
         send: Send,
         hold: Send,
         note: Note,
+        run: Run,
         fire: Fire,
         max_size: int,
     ) -> None:
@@ -67,6 +75,7 @@ class Publishing:
         self._send = send
         self._hold = hold
         self._note = note
+        self._run = run
         self._fire = fire
         self._max_size = max_size
 
@@ -125,12 +134,13 @@ class Publishing:
         after it was sent, it still stands in the journal before each of its returns: those
         are taken by the same loop that is busy here.
         """
-        frame = protocol.encode(Job(_for_minion(job)))
+        frame = _frame(job)
         if len(frame) > self._max_size:
             raise ArgumentsError(
                 f"the job {job['fun']!r} is {len(frame)} bytes long, more than {self._max_size}: "
                 "give it fewer or smaller arguments"
             )
+        job = {**job, "runs": packed_runs(map(self._run, job["minions"]))}
         self._store.put(job, key)
         missing = [ident for ident in job["minions"] if not self._send(ident, frame)]
         for ident in set(job["minions"]).difference(missing):
@@ -143,6 +153,15 @@ class Publishing:
         if key or missing:
             self._store.put(job, key)
         return job
+
+    def frame(self, jid: str) -> bytes | None:
+        """Return a job that is kept as it is sent to a minion, or None if it is not kept.
+
+        Raises:
+            JournalError: the record of jobs cannot be read.
+        """
+        job = self._store.get(jid)
+        return _frame(job) if job else None
 
     def match(self, params: dict[str, Any]) -> list[str]:
         """Return the accepted ids that ``tgt`` and ``tgt_type`` mean, connected or not."""
@@ -169,6 +188,10 @@ class Publishing:
         return {**_shown(job), "returns": self._store.returns(jid)} if job else {}
 
 
+def _frame(job: Mapping[str, Any]) -> bytes:
+    return protocol.encode(Job(_for_minion(job)))
+
+
 def _for_minion(job: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out who else is targeted."""
     names = ("jid", "fun", "arg", "user", "tgt", "tgt_type", *_PASSED_ON)
@@ -176,7 +199,7 @@ def _for_minion(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shown(job: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in job.items() if name != "sent"}
+    return {name: value for name, value in job.items() if name not in _INTERNAL}
 
 
 def _jid(params: Mapping[str, Any]) -> str:

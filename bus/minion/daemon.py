@@ -256,6 +256,7 @@ class Minion:
 
     def _on_return_sent(self, jid: str, _ok: bool, _text: str) -> None:
         """Forget a job once its return is safe; or lost, since it would be lost again."""
+        self._seen.settle(jid)
         if self._accepted:
             try:
                 self._accepted.remove(jid)

@@ -168,17 +168,31 @@ def signal_number(name: str) -> int:
 
 
 class SeenJobs:
-    """Remembers the newest job ids: a job that is sent again after a reconnect runs once."""
+    """Remembers job ids: a job that is sent again after a reconnect runs once.
+
+    Those that the master may send again, since it does not have their returns, are never
+    forgotten; of the others the newest are remembered.
+
+    Args:
+        limit: of the others.
+    """
 
     def __init__(self, limit: int = 10_000) -> None:
         self._limit = limit
-        self._jids: OrderedDict[str, None] = OrderedDict()
+        self._open: set[str] = set()
+        self._settled: OrderedDict[str, None] = OrderedDict()
 
     def add(self, jid: str) -> bool:
         """Note an id; False if it was known."""
-        if jid in self._jids:
+        if jid in self._open or jid in self._settled:
             return False
-        self._jids[jid] = None
-        if len(self._jids) > self._limit:
-            self._jids.popitem(last=False)
+        self._open.add(jid)
         return True
+
+    def settle(self, jid: str) -> None:
+        """Note that the return of a job is out of the minion's hands."""
+        if jid in self._open:
+            self._open.discard(jid)
+            self._settled[jid] = None
+            if len(self._settled) > self._limit:
+                self._settled.popitem(last=False)

@@ -150,7 +150,6 @@ class RealParts:
             pull=endpoints.minion_pull(opts),
             pub=endpoints.minion_pub(opts),
             fires=endpoints.minion_fires(opts),
-            direct=endpoints.minion_direct(opts),
             store=MemoryStore(),
             methods=methods,
             on_event=on_event,

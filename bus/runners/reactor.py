@@ -1,7 +1,8 @@
-"""The reactor map of the running master: what is in force, and entries for this run only."""
+"""The running reactor: its map, with entries for this run only, and which of several is active."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,9 @@ from bus import endpoints, rpc
 from bus.modules._errors import InvocationError
 
 __opts__: Mapping[str, Any]
+
+_CHANGE_SECONDS = 10.0
+_LOOK_EVERY = 0.05
 
 
 def list() -> Any:
@@ -44,6 +48,44 @@ def delete(event: str) -> dict[str, Any]:
         event: the tag glob, as the map has it.
     """
     answer: dict[str, Any] = _ask("map.delete", event=event)
+    return answer
+
+
+def is_leader(name: str = "reactor") -> bool:
+    """Return whether a reactor of this master is the active one.
+
+    CLI example: ``reactor run reactor.is_leader``
+
+    Args:
+        name: of the reactor; by default the one that ``reactor master`` runs.
+    """
+    return bool(_ask_named(name, "leader")["active"])
+
+
+def set_leader(value: bool = True, name: str = "reactor") -> bool:
+    """Have a reactor take over from the active one, or stand by until it is told to lead again.
+
+    Events wait in the journal while no reactor is active. Returns whether this one is, once the
+    change has been made.
+
+    CLI example: ``reactor run reactor.set_leader False``
+
+    Args:
+        value: whether it is to lead.
+        name: of the reactor; by default the one that ``reactor master`` runs.
+    """
+    if not isinstance(value, bool):
+        raise InvocationError("reactor.set_leader takes True or False")
+    _ask_named(name, "leader.set", value=value)
+    deadline = time.monotonic() + _CHANGE_SECONDS
+    while (active := is_leader(name)) != value and time.monotonic() < deadline:
+        time.sleep(_LOOK_EVERY)
+    return active
+
+
+def _ask_named(name: str, method: str, **params: Any) -> dict[str, Any]:
+    address = endpoints.master_reactor_named(__opts__, name)
+    answer: dict[str, Any] = rpc.call(address, method, params)
     return answer
 
 

@@ -27,17 +27,26 @@ _ASK_SECONDS = 1.0
     "reactor check --schema > rules.schema.json",
 )
 @click.argument("paths", nargs=-1, type=click.Path(exists=True), metavar="[PATH]...")
+@click.option(
+    "--minion", "is_minion", is_flag=True, help="They are the rules of a minion's own reactor."
+)
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of native rule files.")
 @with_json
 @click.pass_context
 def command(
-    ctx: click.Context, paths: tuple[str, ...], strict: bool, schema: bool, as_json: bool
+    ctx: click.Context,
+    paths: tuple[str, ...],
+    is_minion: bool,
+    strict: bool,
+    schema: bool,
+    as_json: bool,
 ) -> None:
     """Check rules without running them.
 
-    By default those of the configuration; in PATH, *.sls are Salt's reactor files. Each line is
-    FILE:LINE:COLUMN: error or warning, and what is wrong.
+    By default those of the configuration: the master's, or where there is only a minion's,
+    that one's. In PATH, *.sls are Salt's reactor files. Each line is FILE:LINE:COLUMN: error or
+    warning, and what is wrong.
 
     The exit status is 0 if there is no error, 1 if there is one, 2 for a wrong use.
     """
@@ -46,11 +55,11 @@ def command(
         return
     from reactor.cli.checking import findings
 
-    opts = ctx.ensure_object(Settings).master(strict=True)
-    snapshot = load(opts, paths)
+    role, opts = _role(ctx.ensure_object(Settings), is_minion=is_minion)
+    snapshot = load(opts, paths, role)
     if not paths:
-        _say_what_else_runs(opts)
-    found = findings(snapshot, opts, () if paths else opts["reactor"])
+        _say_what_else_runs(opts, role)
+    found = findings(snapshot, opts, () if paths else opts["reactor"], role)
     errors = [one for one in found if strict or one.severity == "error"]
     if as_json:
         click.echo(output.as_json(_document(snapshot, found)))
@@ -73,13 +82,26 @@ def _print_schema() -> None:
     click.echo(json.dumps(load_schema(), indent=2))
 
 
-def _say_what_else_runs(opts: Mapping[str, Any]) -> None:
+def _role(settings: Settings, *, is_minion: bool) -> tuple[str, Mapping[str, Any]]:
+    """Return whose rules are checked, and the options of that one."""
+    if is_minion:
+        return "minion", settings.minion(strict=True)
+    opts = settings.master(strict=True)
+    folder = Path(opts["config_dir"])
+    only_minion = (folder / "minion").exists() and not (
+        (folder / "master").exists() or (folder / "master.d").exists()
+    )
+    return ("minion", settings.minion(strict=True)) if only_minion else ("master", opts)
+
+
+def _say_what_else_runs(opts: Mapping[str, Any], role: str) -> None:
     """Name what a running reactor was given for its run only, and no file knows."""
     from bus import endpoints, rpc
     from bus.errors import BusError
 
+    address = (endpoints.minion_reactor if role == "minion" else endpoints.master_reactor)(opts)
     try:
-        status = rpc.call(endpoints.master_reactor(opts), "status", timeout=_ASK_SECONDS)
+        status = rpc.call(address, "status", timeout=_ASK_SECONDS)
     except BusError:
         return  # none runs here, and checking needs none
     extra = [path for path in status.get("paths", ()) if path not in opts["rules"]]
@@ -91,13 +113,15 @@ def _say_what_else_runs(opts: Mapping[str, Any]) -> None:
         )
 
 
-def load(opts: Mapping[str, Any], paths: Sequence[str]) -> Snapshot:
+def load(opts: Mapping[str, Any], paths: Sequence[str], role: str = "master") -> Snapshot:
     """Load the rules of ``opts``, or those in ``paths``."""
+    from bus.config import master_config, minion_config
     from reactor.engine.sources import ConfiguredRules
     from reactor.rules.loading import RuleSet
 
     if not paths:
-        return ConfiguredRules(opts).load()
+        read = minion_config if role == "minion" else master_config
+        return ConfiguredRules(opts, read).load()
     absolute = [str(Path(path).absolute()) for path in paths]
     salt = [path for path in absolute if path.endswith(".sls")]
     rules = RuleSet(

@@ -25,19 +25,34 @@ from reactor.rules.model import Source
 from reactor.rules.snapshot import Problem, Snapshot
 from reactor.rules.sources import Finder
 
+_ON_MASTER = {
+    "caller": "'caller' runs on the minion whose reactor it is, and these are the master's rules: "
+    "use 'local' with a target, or name the file under 'rules' in the minion's configuration "
+    "and check it with --minion"
+}
+_ON_MINION = dict.fromkeys(
+    ("local", "runner", "wheel"),
+    "'{kind}' runs on the master, and these are a minion's rules: use 'caller' for what this "
+    "minion can do itself, or 'caller: event.send' and a rule on the master",
+)
+
 
 def findings(
-    snapshot: Snapshot, opts: Mapping[str, Any], reactor_map: Sequence[Any]
+    snapshot: Snapshot,
+    opts: Mapping[str, Any],
+    reactor_map: Sequence[Any],
+    role: str = "master",
 ) -> list[Finding]:
     """Return all that is wrong with rules, in order of files and lines.
 
     Args:
         snapshot: the rules.
-        opts: the master's options: where functions and files are.
+        opts: the options of the role: where functions and files are.
         reactor_map: the map of the configuration, if it is part of what is checked.
+        role: whose rules they are, ``master`` or ``minion``.
     """
     texts = {path: text.text for path, text in snapshot.state.texts.items()}
-    functions = _functions(opts)
+    functions = _functions(opts, role)
     found = [_of_problem(problem, texts) for problem in snapshot.problems]
     fires: list[Fires] = []
     rules = (*snapshot.rules, *snapshot.disabled)
@@ -53,14 +68,15 @@ def findings(
     return sorted(set(found), key=lambda one: (one.file, one.line, one.column, one.message))
 
 
-def _functions(opts: Mapping[str, Any]) -> Functions:
+def _functions(opts: Mapping[str, Any], role: str) -> Functions:
     """Load what the daemons would load: nothing that is not in their own directories."""
+    modules = loader.execution_modules(opts, grains={})
+    if role == "minion":
+        misplaced = {kind: text.format(kind=kind) for kind, text in _ON_MINION.items()}
+        return Functions({"caller": modules}, misplaced)
     return Functions(
-        {
-            "local": loader.execution_modules(opts, grains={}),
-            "runner": loader.runners(opts),
-            "wheel": loader.wheels(opts),
-        }
+        {"local": modules, "runner": loader.runners(opts), "wheel": loader.wheels(opts)},
+        _ON_MASTER,
     )
 
 

@@ -136,7 +136,7 @@ def _fire_directly(path: Path, event: bytes, timeout: float) -> int | None:
     import os
 
     from bus import wire
-    from bus.direct import DirectLine
+    from bus.direct.firing import DirectLine
 
     line = DirectLine(path)
     try:

@@ -20,4 +20,4 @@ def command(ctx: click.Context, log_level: str | None) -> None:
     logsetup.setup(opts, log_level)
     if not has_minion(opts.conf_dir):
         daemon.say_defaults("minion", opts.conf_dir, f"its master is {opts['master']}")
-    ctx.exit(daemon.run([roles.minion_role(opts)]))
+    ctx.exit(daemon.run(roles.minion_roles(opts)))

@@ -15,7 +15,7 @@ from reactor import __version__
 from reactor.cli.settings import Settings, shared_options
 
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Run it": ("up", "master", "minion", "http", "init"),
+    "Run it": ("up", "master", "minion", "http", "standby", "init"),
     "Events": ("fire", "events"),
     "Rules": ("check", "test", "rules", "why", "trace", "replay", "dead", "convert"),
     "Functions and jobs": ("cmd", "call", "run", "jobs"),

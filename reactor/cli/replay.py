@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,11 +17,14 @@ if TYPE_CHECKING:
     from bus.journal import JournalReader
     from bus.record import Event
     from reactor.cli.lookup import Reactor
+    from reactor.rules.simulating import Outcome
     from reactor.rules.snapshot import Snapshot
 
 _BATCH = 200
 _PAUSE = 0.05
 _OWN = "reactor/"
+_MOST_WAITED = 100_000
+"""Events that a dry run keeps for rules which wait upon them."""
 
 
 @click.command(
@@ -34,6 +38,9 @@ _OWN = "reactor/"
 @click.option("--rule", default="", help="Only this rule reacts.")
 @click.option("--tag", "glob", default="*", show_default=True, help="Only events with such tags.")
 @click.option("--dry-run", is_flag=True, help="Only say what would run.")
+@click.option(
+    "--conditions-only", is_flag=True, help="Ask no policies: each event stands for itself."
+)
 @with_json
 @click.pass_context
 def command(
@@ -43,13 +50,16 @@ def command(
     rule: str,
     glob: str,
     dry_run: bool,
+    conditions_only: bool,
     as_json: bool,
 ) -> None:
     """Feed past events to the rules as they are now.
 
     The reactions have ids of their own: what ran before neither blocks them nor runs for them.
-    Conditions are asked; throttles, counts and windows, which belong to the present, are not.
-    Events of the engine itself are left out.
+    Throttles, counts and windows are asked as if the events came now, one after the other at the
+    times of their stamps; they begin empty, and what the rules remember of the present is not
+    touched. Rules that act by the clock alone (every, cron) and events of the engine itself are
+    left out.
     """
     from bus.native import resolve_since
     from reactor.cli.lookup import Reactor
@@ -64,33 +74,74 @@ def command(
         after = resolve_since(since, journal)
         if since.isdecimal():
             after = max(0, after - 1)  # a number is the first event, as elsewhere on this line
-        upto = resolve_since(until, journal) if until else journal.last_seq()
-        events = _events(journal, after, min(upto, journal.last_seq()), glob)
+        upto = min(resolve_since(until, journal) if until else sys.maxsize, journal.last_seq())
+        events = _events(journal, after, upto, glob)
+        end = _time_of(journal, upto) if until else time.time()
         if dry_run:
-            _dry_run(events, snapshot, rule, as_json=as_json)
+            ask = _each if conditions_only else _asked
+            _dry_run(ask(events, snapshot, rule, end), rule, as_json=as_json)
         else:
-            _replay(reactor, events, snapshot, rule, as_json=as_json)
+            run = _Run(reactor, rule, None if conditions_only else end)
+            _replay(run, events, snapshot, as_json=as_json)
+
+
+def _each(
+    events: Iterable[Event], snapshot: Snapshot, _rule: str, _end: float
+) -> Iterator[Outcome]:
+    """Yield what rules would do about each event for itself."""
+    from reactor.rules.simulating import simulate
+
+    return simulate(events, snapshot)
 
 
 def _events(journal: JournalReader, after: int, upto: int, glob: str) -> Iterator[Event]:
     from bus import wire
     from bus.record import Event
     from bus.tags import matcher
+    from reactor.engine.actions.functions import USER
 
     matches = matcher(glob, "fnmatch")
     for seq, raw in journal.scan(after, upto):
         tag = wire.tag_of(raw)
         if not tag.startswith(_OWN) and matches(tag):
-            yield Event.from_wire(raw, seq, journal.bus_id)
+            event = Event.from_wire(raw, seq, journal.bus_id)
+            if event.data.get("user") != USER:  # as in Salt, nothing reacts to these
+                yield event
 
 
-def _dry_run(events: Iterator[Event], snapshot: Snapshot, rule: str, *, as_json: bool) -> None:
+def _time_of(journal: JournalReader, seq: int) -> float:
+    """Return when an event was fired."""
+    from bus.record import Event
+    from reactor.rules.replaying import moment
+
+    rows = journal.read(seq - 1, 1, seq)
+    return moment(Event.from_wire(rows[0][1], seq, journal.bus_id)) if rows else time.time()
+
+
+def _asked(events: Iterable[Event], snapshot: Snapshot, rule: str, end: float) -> Iterator[Outcome]:
+    """Yield what rules would do, policies included."""
+    from reactor.rules.replaying import Replaying
+    from reactor.rules.simulating import outcome_of, refused_functions
+
+    waited: dict[int, Event] = {}
+    replaying = Replaying(
+        snapshot, refused_functions(), waited.get, lambda each: not rule or each.name == rule
+    )
+    for event in events:
+        if replaying.matches(event.tag):
+            waited[event.seq] = event
+            if len(waited) > _MOST_WAITED:
+                del waited[next(iter(waited))]
+            yield from map(outcome_of, replaying.event(event))
+    yield from map(outcome_of, replaying.end(end))
+
+
+def _dry_run(outcomes: Iterable[Outcome], rule: str, *, as_json: bool) -> None:
     from reactor.cli.telling import call_lines
-    from reactor.rules.simulating import simulate
 
     shown: list[dict[str, Any]] = []
     count = 0
-    for found in simulate(events, snapshot):
+    for found in outcomes:
         outcome = found.describe()
         if rule and outcome["rule"] != rule:
             continue
@@ -111,41 +162,68 @@ def _dry_run(events: Iterator[Event], snapshot: Snapshot, rule: str, *, as_json:
         click.echo(f"{count} reactions would run")
 
 
-def _replay(
-    reactor: Reactor, events: Iterator[Event], snapshot: Snapshot, rule: str, *, as_json: bool
-) -> None:
+class _Run:
+    """Hands events over as the engine has room for them.
+
+    Args:
+        reactor: the engine.
+        rule: the one rule that reacts; empty for all.
+        end: the time at which what still waits ends; None where no policies are asked.
+    """
+
+    def __init__(self, reactor: Reactor, rule: str, end: float | None) -> None:
+        self.rule = rule
+        self.name = uuid.uuid4().hex[:8]
+        self.total = {"events": 0, "matched": 0, "begun": 0}
+        self._reactor = reactor
+        self._end = end
+        self._has_begun = False
+
+    def send(self, waiting: list[int]) -> None:
+        """Replay events by their numbers, and forget these."""
+        while waiting:
+            done = self._call(waiting[:_BATCH])
+            del waiting[: done["taken"]]
+            if waiting and not done["taken"]:
+                time.sleep(_PAUSE)
+
+    def end(self) -> None:
+        """Let the time pass to the end."""
+        if self._end is not None:
+            self._call([], until=self._end)
+
+    def _call(self, seqs: list[int], **more: float) -> dict[str, int]:
+        how: dict[str, Any] = {"seqs": seqs, "rule": self.rule, "run": self.name, **more}
+        if self._end is not None:
+            how["policies"] = "go on" if self._has_begun else "begin"
+            self._has_begun = True
+        done: dict[str, int] = self._reactor.call("replay", **how)
+        for name, key in (("events", "taken"), ("matched", "matched"), ("begun", "begun")):
+            self.total[name] += done[key]
+        return done
+
+
+def _replay(run: _Run, events: Iterator[Event], snapshot: Snapshot, *, as_json: bool) -> None:
     from reactor.cli.journal import _Progress
 
-    run = uuid.uuid4().hex[:8]
-    total = {"events": 0, "matched": 0, "begun": 0}
     progress = _Progress("events replayed")
     waiting: list[int] = []
     try:
         for event in events:
-            if any(not rule or each.name == rule for each in snapshot.match(event.tag)):
+            if any(not run.rule or each.name == run.rule for each in snapshot.match(event.tag)):
                 waiting.append(event.seq)
             if len(waiting) >= _BATCH:
-                _send(reactor, waiting, rule, run, total)
-                progress(total["events"])
-        _send(reactor, waiting, rule, run, total)
+                run.send(waiting)
+                progress(run.total["events"])
+        run.send(waiting)
+        run.end()
     finally:
         progress.clear()
+    total = run.total
     if as_json:
-        click.echo(output.as_json({"run": run, **total}))
+        click.echo(output.as_json({"run": run.name, **total}))
         return
     click.echo(
         f"{total['begun']} reactions begun to {total['events']} events: see 'reactor trace' for "
         "what comes of them"
     )
-
-
-def _send(reactor: Reactor, waiting: list[int], rule: str, run: str, total: dict[str, int]) -> None:
-    """Hand events over as the engine has room for them."""
-    while waiting:
-        done = reactor.call("replay", seqs=waiting[:_BATCH], rule=rule, run=run)
-        del waiting[: done["taken"]]
-        total["events"] += done["taken"]
-        total["matched"] += done["matched"]
-        total["begun"] += done["begun"]
-        if waiting and not done["taken"]:
-            time.sleep(_PAUSE)

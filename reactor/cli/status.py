@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -118,9 +119,33 @@ def _master_parts(opts: Opts) -> list[Part]:
     return [
         _part("bus", endpoints.master_pull(opts), _of_bus),
         _part("link", endpoints.master_link(opts), _of_link),
-        _part("reactor", endpoints.master_reactor(opts), _of_reactor),
+        _reactor_part(opts),
         *_http_part(opts),
     ]
+
+
+def _reactor_part(opts: Opts) -> Part:
+    """Ask the active reactor, and who stands by."""
+    from bus import endpoints, rpc
+    from bus.errors import BusError
+
+    part = _part("reactor", endpoints.master_reactor(opts), _of_reactor)
+    others: list[dict[str, Any]] = []
+    for address in endpoints.master_reactors(opts).values():
+        # One that was killed has left its socket; one that is stopped does not answer.
+        with contextlib.suppress(BusError):
+            others.append(rpc.call(address, "leader", timeout=ASK_SECONDS))
+    standing_by = [other for other in others if not other["active"]]
+    if not standing_by:
+        return part
+    text = part.text if part.serves else "no reactor is active"
+    text += f"; standing by: {', '.join(_standing_by(other) for other in standing_by)}"
+    return replace(part, text=text, details={**part.details, "standing_by": standing_by})
+
+
+def _standing_by(other: Mapping[str, Any]) -> str:
+    told = "" if other.get("may_lead") else ", told not to lead"
+    return f"{other['name']} (process {other['pid']}{told})"
 
 
 def _http_part(opts: Opts) -> list[Part]:
@@ -160,8 +185,15 @@ def _part(
 
 def _of_bus(details: Mapping[str, Any]) -> tuple[bool, str]:
     text = f"serves; the last event is {details.get('last_seq', 0)}"
-    refused = (details.get("counters") or {}).get("refused")
-    return True, text + (f", {refused} fires refused" if refused else "")
+    counters = details.get("counters") or {}
+    if counters.get("refused"):
+        text += f", {counters['refused']} fires refused"
+    if counters.get("dropped"):
+        text += f", {counters['dropped']} events lost by slow listeners"
+    behind = [one for one in details.get("slow_listeners", ()) if one["queued"]]
+    if behind:
+        text += f", the listener of process {behind[0]['pid']} is {behind[0]['queued']} behind"
+    return True, text
 
 
 def _of_link(details: Mapping[str, Any]) -> tuple[bool, str]:
@@ -173,7 +205,10 @@ def _of_link(details: Mapping[str, Any]) -> tuple[bool, str]:
 
 
 def _of_reactor(details: Mapping[str, Any]) -> tuple[bool, str]:
-    text = f"serves; {details.get('rules', 0)} rules"
+    leader = (details.get("leader") or {}).get("leader") or {}
+    named = leader.get("name", "reactor")
+    who = f" as {named} (process {leader.get('pid')})" if named != "reactor" else ""
+    text = f"serves{who}; {details.get('rules', 0)} rules"
     if details.get("problems"):
         text += f", {details['problems']} problems (see 'reactor rules')"
     if details.get("behind"):

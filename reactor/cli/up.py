@@ -74,7 +74,7 @@ def _supervise(
     parts = roles.master_roles(master)
     if master["http_port"]:
         parts.append(roles.http_role(master))
-    parts.append(roles.minion_role(minion))
+    parts.extend(roles.minion_roles(minion))
     if not quiet:
         parts.append(_console(prepared, master, minion, since, log_file))
     status = Supervisor(parts, say=_say, on_hangup=True).run()

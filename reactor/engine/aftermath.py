@@ -138,6 +138,11 @@ class Aftermath:
             )
         )
 
+    @property
+    def has_letters(self) -> bool:
+        """Whether `flush` would write."""
+        return bool(self._dying or self._mended)
+
     def flush(self) -> None:
         """Write down what failed: before the engine's state forgets that it was under way.
 

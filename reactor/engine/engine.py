@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from bus import wire
+from bus.complaints import Complaints
 from bus.errors import BusError, WireError
 from bus.feed import Feed, Numbered
 from bus.journal import JournalReader
@@ -37,11 +39,13 @@ from reactor.engine.performing import Performer
 from reactor.engine.state import State, Unfinished
 from reactor.engine.statistics import Statistics
 from reactor.engine.traces import Traces
-from reactor.errors import ReactorError
+from reactor.errors import DeposedError, ReactorError
 from reactor.rules.deciding import Announcement, Decider, Found, Outcome, Recall
-from reactor.rules.memory import Memory
+from reactor.rules.memory import MAX_KEYS, Memory
 from reactor.rules.model import Functions, Rule
+from reactor.rules.policies.expires import expired
 from reactor.rules.program import Reply
+from reactor.rules.replaying import Replaying
 from reactor.rules.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
@@ -104,18 +108,22 @@ class Engine:
         self._wall_clock = wall_clock
         self._memory = Memory()
         self._memory.load(state.cells())
+        self._functions, self._recall = functions, recall
         self._decider = Decider(functions, self._memory, recall)
         self._decider.use(snapshot, wall_clock())
         self._performer = Performer(
             actions, clock, on_progress=self._note_progress, on_end=self._report
         )
         self.statistics = Statistics()
+        self._complaints = Complaints(clock)
         self._max_chain = max_chain
         self._aftermath = Aftermath(
             traces or Traces(0), dead, self_feeding or SelfFeeding(0), wall_clock
         )
         self.traces.keep_only({rule_key(rule) for rule in snapshot.rules})
         self._under_way: dict[tuple[int, str], Firing] = {}
+        self._followers: deque[Firing] = deque()
+        self._is_following = False
         self._reported: list[tuple[int, str]] = []
         self._progressed: set[tuple[int, str]] = set()
         self._saved_seq = feed.after
@@ -172,12 +180,17 @@ class Engine:
 
         Returns:
             False if the state could not be written: the caller should wait a little.
+
+        Raises:
+            DeposedError: another reactor took over.
         """
         self._performer.timers.run(self._clock())
         begun = self._read() if self.can_read else []
         begun += self._pass_time()
         try:
             self._save(begun)
+        except DeposedError:
+            raise
         except ReactorError as error:
             self._put_back(begun, error)
             return False
@@ -304,7 +317,8 @@ class Engine:
 
     def _firing_of(self, outcome: Outcome, size: int = 0) -> Firing | None:
         """Count what became of an event, and return the firing if there is one."""
-        counters = self.statistics.of(outcome.key.partition(REPEAT)[0])
+        rule_name = outcome.key.partition(REPEAT)[0]
+        counters = self.statistics.of(rule_name)
         counters.matched += 1
         if outcome.fault is not None:
             rule = outcome.rule
@@ -315,20 +329,21 @@ class Engine:
                 outcome.event.tag,
                 exc_info=outcome.fault,
             )
-        if not outcome.acts and not outcome.error:
+        if not (outcome.error or outcome.plan.calls or outcome.plan.program):
             counters.skipped += 1
             counters.last_skip = outcome.reason
             self._aftermath.skipped(outcome, outcome.reason, outcome.policy)
             return None
         firing = self._make(outcome)
-        admission = self._performer.admit(
-            firing, outcome.rule, outcome.key.partition(REPEAT)[0], outcome.lane
-        )
-        if admission.how == "refuse":
-            counters.skipped += 1
-            counters.last_skip = admission.why
-            self._aftermath.skipped(outcome, admission.why, "mode")
-            return None
+        if outcome.rule.mode is not None:
+            admission = self._performer.admit(firing, outcome.rule.mode, rule_name, outcome.lane)
+            if admission.how == "refuse":
+                counters.skipped += 1
+                counters.last_skip = admission.why
+                self._aftermath.skipped(outcome, admission.why, "mode")
+                return None
+            if admission.how == "wait":
+                firing.waits_by = outcome.rule.policies
         if not outcome.error:
             counters.last_fired = outcome.event.stamp
         self._under_way[firing.key] = firing
@@ -385,11 +400,33 @@ class Engine:
     def _begin_performing(self, firing: Firing) -> None:
         for key in firing.replaces:
             if other := self._under_way.get(key):
-                self._performer.cancel(other, "a newer event took its place (mode: restart)")
-                other.reported = True
-                self._aftermath.ended(other, self._clock() - other.begun_at, failed=False)
-                self._fire_report(other, "cancelled")
+                self._cancel(other, "a newer event took its place (mode: restart)")
         self._performer.perform(firing)
+
+    def _cancel(self, firing: Firing, why: str) -> None:
+        self._performer.cancel(firing, why)
+        firing.reported = True
+        self._aftermath.ended(firing, self._clock() - firing.begun_at, failed=False)
+        self._fire_report(firing, "cancelled")
+
+    def _follow(self, key: tuple[int, str]) -> None:
+        """Begin whatever waited for the end of a firing."""
+        self._followers += self._performer.released(key)
+        if self._is_following:
+            return  # what ends at once, or is too late, comes back here: a round, no deeper call
+        self._is_following = True
+        try:
+            while self._followers:
+                follower = self._followers.popleft()
+                why = follower.event and expired(
+                    follower.waits_by, follower.event, self._wall_clock()
+                )
+                if why:
+                    self._cancel(follower, why)
+                else:
+                    self._performer.perform(follower)
+        finally:
+            self._is_following = False
 
     def _note_progress(self, firing: Firing) -> None:
         self._progressed.add(firing.key)
@@ -398,9 +435,13 @@ class Engine:
 
     def _save(self, begun: list[Firing], *, cursor_too: bool = False) -> None:
         seq, now = self._feed.after, self._clock()
+        if self._memory.evicted:
+            self._say_what_was_evicted()
         going = [self._under_way[key] for key in self._progressed if key in self._under_way]
         due = cursor_too or now - self._saved_at > _CURSOR_EVERY
         moved = due and (seq != self._saved_seq or self._memory.has_changes)
+        if self._aftermath.has_letters:
+            self._state.check_term()  # they go into a file of their own
         self._aftermath.flush()
         if not (begun or going or moved or self._reported):
             return
@@ -422,6 +463,15 @@ class Engine:
         self._progressed.clear()
         self._saved_seq, self._saved_at = seq, now
 
+    def _say_what_was_evicted(self) -> None:
+        for (key, policy), count in self._memory.take_evicted().items():
+            self.statistics.total["evicted"] += count
+            text = (
+                f"rule {name_in_key(key)}: {policy.partition('-')[0]} has more than {MAX_KEYS} "
+                "keys: those that were not seen for longest are forgotten"
+            )
+            self._complaints.add("evicted", text, count)
+
     def again(self, rule: Rule, event: Event, left: Unfinished) -> bool:
         """Have a rule react to an event of before: a retry, or a replay under a key of its own.
 
@@ -436,9 +486,17 @@ class Engine:
         Raises:
             ReactorError: it is under way already, or the state cannot be written.
         """
-        if (event.seq, left.rule) in self._under_way:
-            raise ReactorError(f"{reaction_id(event.id, left.rule)} is under way already")
-        firing = self._firing_of(self._decider.plan_again(rule, left.rule, event, left.window))
+        return self.begin(self._decider.plan_again(rule, left.rule, event, left.window), left)
+
+    def replaying(self, wants: Callable[[Rule], bool]) -> Replaying:
+        """Return what asks the rules in force about events of before, policies included."""
+        return Replaying(self.snapshot, self._functions, self._recall, wants)
+
+    def begin(self, outcome: Outcome, left: Unfinished) -> bool:
+        """Begin what was decided about an event of before; see `again`."""
+        if (outcome.event.seq, left.rule) in self._under_way:
+            raise ReactorError(f"{reaction_id(outcome.event.id, left.rule)} is under way already")
+        firing = self._firing_of(outcome)
         if firing is None:
             return False
         if not firing.errors:
@@ -495,8 +553,7 @@ class Engine:
         tag = _tag(firing.reaction.rule, how)
         if not self._put(tag, data, reported):
             self._put(tag, {**data, "calls": []}, reported)
-        for follower in self._performer.released(firing.key):
-            self._performer.perform(follower)
+        self._follow(firing.key)
 
 
 def _reports_since(journal: JournalReader, seq: int) -> frozenset[str]:

@@ -12,6 +12,7 @@ from reactor.engine.firing import hops_of, rule_key
 from reactor.errors import RuleError
 from reactor.rules.matching import Index
 from reactor.rules.model import Rule
+from reactor.rules.native import NativeRule
 from reactor.rules.nearness import nearest
 from reactor.rules.redaction import redact, redact_text
 from reactor.rules.simulating import describe_call
@@ -138,6 +139,7 @@ def _of_rule(rule: Rule, event: Event, known: Known, stopped: str) -> dict[str, 
     head = _head(rule)
     if stopped:
         return {**head, "state": "stopped", "why": stopped}
+    head["conditions"] = _accounts(rule, event)
     for trace in known.traces:
         if trace.get("key") == head["key"]:
             return {**head, **_from_trace(trace)}
@@ -145,6 +147,20 @@ def _of_rule(rule: Rule, event: Event, known: Known, stopped: str) -> dict[str, 
         if report.get("rule") == rule.name and _file(report.get("source")) == rule.source.path:
             return {**head, **_from_report(report)}
     return {**head, **_guess(rule, event)}
+
+
+def _accounts(rule: Rule, event: Event) -> list[dict[str, Any]]:
+    """Return what each condition of a native rule makes of the event, by the rule as it is now.
+
+    A trace keeps why a rule did nothing; a firing's conditions all held, and are worked out
+    again when somebody asks, so that no reaction pays for it.
+    """
+    if not isinstance(rule, NativeRule):
+        return []
+    try:
+        return rule.accounts(event)
+    except Exception as error:  # the boundary of a rule: whoever asks gets an answer
+        return [{"text": "its values", "state": redact_text(f"error: {error}"), "values": []}]
 
 
 def _file(source: Any) -> str:

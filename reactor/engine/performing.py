@@ -10,8 +10,7 @@ from typing import Any
 from bus import durations
 from reactor.engine.actions import Actions, Cancel
 from reactor.engine.firing import Firing, ProgramFiring
-from reactor.rules.model import Rule
-from reactor.rules.policies.mode import Admission, Lanes
+from reactor.rules.policies.mode import Admission, Lanes, Mode
 
 FiringKey = tuple[int, str]
 
@@ -62,7 +61,6 @@ class Performer:
         self._on_end = on_end
         self._lanes: Lanes[FiringKey] = Lanes()
         self._waiting: dict[FiringKey, Firing] = {}
-        self._busy: set[FiringKey] = set()
         self._cancels: dict[tuple[FiringKey, int], Cancel] = {}
         self.timers = Timers()
 
@@ -71,11 +69,9 @@ class Performer:
         """How many firings wait for their turn."""
         return len(self._waiting)
 
-    def admit(self, firing: Firing, rule: Rule, rule_key: str, lane: str) -> Admission[FiringKey]:
+    def admit(self, firing: Firing, mode: Mode, rule: str, lane: str) -> Admission[FiringKey]:
         """Give a firing its place by its rule's mode; a refused one must not be performed."""
-        if rule.mode is None:
-            return Admission("start")
-        admission = self._lanes.admit(firing.key, rule_key, rule.mode, lane)
+        admission = self._lanes.admit(firing.key, rule, mode, lane)
         firing.replaces = admission.replaced
         if admission.how == "wait":
             self._waiting[firing.key] = firing
@@ -90,23 +86,25 @@ class Performer:
 
     def perform(self, firing: Firing) -> None:
         """Start what may start now, and whatever follows from it."""
-        if firing.key in self._waiting or firing.key in self._busy:
+        if firing.is_busy or firing.key in self._waiting:
             return
         # An action may end at once: what follows is a round of this loop, not a deeper call.
-        self._busy.add(firing.key)
-        try:
-            while numbers := firing.startable():
-                for number in numbers:
-                    self._start(firing, number)
-            self._wait_if_asked(firing)
-        finally:
-            self._busy.discard(firing.key)
+        firing.is_busy = firing.has_moved = True
+        while firing.has_moved and not firing.ended:
+            firing.has_moved = False
+            for number in firing.startable():
+                self._start(firing, number)
+        firing.is_busy = False
+        if isinstance(firing, ProgramFiring) and firing.pause is not None:
+            self._wait(firing, firing.pause)
         if firing.ended and not firing.reported:
             firing.reported = True
             self._on_end(firing)
 
     def released(self, key: FiringKey) -> list[Firing]:
         """Note that a firing is over, and return those whose turn it is now."""
+        if not self._lanes:
+            return []
         return [
             firing for other in self._lanes.ended(key) if (firing := self._waiting.pop(other, None))
         ]
@@ -122,20 +120,20 @@ class Performer:
         call = firing.calls[number]
 
         def done(result: Any, error: str | None) -> None:
-            self._cancels.pop((firing.key, number), None)
+            if self._cancels:
+                self._cancels.pop((firing.key, number), None)
             if number in firing.done or firing.cancelled:
                 return
             firing.finish(number, result, error)
+            firing.has_moved = True
             if len(firing.calls) > 1 or isinstance(firing, ProgramFiring):
                 self._on_progress(firing)
             self.perform(firing)
 
         cancel = self._actions.start(call, firing.reaction, done)
-        if number in firing.done:
-            return
-        if cancel is not None:
+        if cancel is not None and number not in firing.done:
             self._cancels[firing.key, number] = cancel
-        if call.timeout:
+        if call.timeout and number not in firing.done:
             self.timers.at(
                 self._clock() + call.timeout,
                 lambda: self._time_out(firing, number, call.timeout, done),
@@ -155,15 +153,11 @@ class Performer:
             cancel()
         done(None, f"timed out after {durations.text(seconds)}")
 
-    def _wait_if_asked(self, firing: Firing) -> None:
-        if not isinstance(firing, ProgramFiring) or firing.pause is None:
-            return
-
+    def _wait(self, firing: ProgramFiring, seconds: float) -> None:
         def go_on() -> None:
             if not firing.cancelled:
                 firing.go_on()
                 self.perform(firing)
 
-        moment = self._clock() + firing.pause
         firing.pause = None
-        self.timers.at(moment, go_on)
+        self.timers.at(self._clock() + seconds, go_on)

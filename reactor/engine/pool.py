@@ -59,9 +59,13 @@ class WorkerPool:
     Args:
         threads: how many, option ``reactor_worker_threads``.
         high_water: jobs that may wait before `is_full`, option ``reactor_worker_hwm``.
+        may_act: asked before each job; what may not be begun is dropped, for whoever took over.
     """
 
-    def __init__(self, threads: int, high_water: int) -> None:
+    def __init__(
+        self, threads: int, high_water: int, may_act: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._may_act = may_act
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._high_water = high_water
         self._threads = [
@@ -100,6 +104,7 @@ class WorkerPool:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             try:
-                job()
+                if self._may_act():
+                    job()
             except Exception:  # the boundary of a worker: one faulty job must not end its thread
                 log.exception("a reaction's job failed in an unexpected way")

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.events import (
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
@@ -21,8 +35,27 @@ QUIET = 0.05
 """Seconds without a further change before a reload: a git checkout is one, not a thousand."""
 LONGEST = 0.5
 """Seconds after the first change when a reload happens even if changes go on."""
+MOST_LOOKS = 5
+"""Looks at files that change all the time before what was seen last is taken as it is."""
+_MOST_PATHS = 20_000
+"""Changed files that are remembered, to be looked at while others are still being saved."""
 LOOK_EVERY = 2.0
 """Seconds between two looks without any notice: network mounts send none."""
+
+
+_CLOSED = (FileClosedEvent,) if sys.platform == "linux" else (FileModifiedEvent,)
+_WANTED: list[type[FileSystemEvent]] = [
+    *_CLOSED,
+    FileCreatedEvent,
+    FileMovedEvent,
+    FileDeletedEvent,
+    DirCreatedEvent,
+    DirMovedEvent,
+    DirDeletedEvent,
+]
+"""What the kernel is to tell. Not each write, as a file is whole when it is closed, and not that
+somebody reads: of a thousand files that would be most of the work of a reload. A change of rights,
+or a file that stays open, is seen by the look every two seconds."""
 
 
 class Rules(Protocol):
@@ -30,6 +63,10 @@ class Rules(Protocol):
 
     def load(self, previous: Snapshot | None = None) -> Snapshot:
         """Read what changed; never raises for a bad file."""
+        ...
+
+    def prepare(self, paths: Iterable[str], before: Snapshot) -> None:
+        """Do what can be done about changed files before the load; never raises for a bad file."""
         ...
 
     def watch_paths(self) -> Iterable[str | Path]:
@@ -72,7 +109,8 @@ class Reloader:
         """End watching."""
         self._ending = True
         self._changed.set()
-        self._thread.join(2)
+        if self._thread.ident is not None:  # else it never began
+            self._thread.join(2)
         self._watches.close()
 
     def _run(self) -> None:
@@ -83,17 +121,24 @@ class Reloader:
                 self._load()
 
     def _settle(self) -> None:
-        """Wait until the changes pause."""
+        """Wait until the changes pause; of what is saved meanwhile, rules are made already."""
         first = time.monotonic()
         while time.monotonic() - first < LONGEST and not self._ending:
             self._changed.clear()
+            self._prepare()
             if not self._changed.wait(QUIET):
                 return
+
+    def _prepare(self) -> None:
+        try:
+            self._rules.prepare(self._watches.take_paths(), self._snapshot)
+        except Exception:  # the boundary of the thread, as below
+            log.exception("changed files could not be looked at; they are when they are loaded")
 
     def _load(self) -> None:
         begun = time.monotonic()
         try:
-            snapshot = self._rules.load(self._snapshot)
+            snapshot = self._load_whole()
             self._watches.set(self._rules.watch_paths())
         except Exception:  # the boundary of the thread: a failed reload leaves the old rules
             log.exception("the rules could not be reloaded; the old ones stay in force")
@@ -103,21 +148,39 @@ class Reloader:
         if differs:
             self._on_loaded(snapshot, time.monotonic() - begun)
 
+    def _load_whole(self) -> Snapshot:
+        """Return what all files held at one moment.
+
+        One look at many files takes its time, and a file that is moved meanwhile is seen at both
+        places or at neither. What two looks see alike was so between them.
+        """
+        snapshot = self._rules.load(self._snapshot)
+        if snapshot.same_as(self._snapshot):
+            return snapshot
+        for _ in range(MOST_LOOKS):
+            before, snapshot = snapshot, self._rules.load(snapshot)
+            if snapshot.same_as(before):
+                break
+        return snapshot
+
 
 class _Watches(FileSystemEventHandler):
     """The folders that are watched now."""
-
-    _READS = frozenset({"opened", "closed_no_write"})
 
     def __init__(self, changed: threading.Event) -> None:
         self._changed = changed
         self._observer: BaseObserver | None = None
         self._watched: dict[str, ObservedWatch] = {}
+        self._paths: deque[str] = deque(maxlen=_MOST_PATHS)
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Note a change; reading a file, as the reload itself does, is none."""
-        if event.event_type not in self._READS:
-            self._changed.set()
+        """Note a change."""
+        self._paths.append(os.fsdecode(event.dest_path or event.src_path))
+        self._changed.set()
+
+    def take_paths(self) -> set[str]:
+        """Return what was saved since this was last called."""
+        return {self._paths.popleft() for _ in range(len(self._paths))}
 
     def set(self, paths: Iterable[str | Path]) -> None:
         """Watch the folders of these paths and no others."""
@@ -133,7 +196,9 @@ class _Watches(FileSystemEventHandler):
     def _add(self, folder: str) -> None:
         assert self._observer is not None
         try:
-            self._watched[folder] = self._observer.schedule(self, folder, recursive=False)
+            self._watched[folder] = self._observer.schedule(
+                self, folder, recursive=False, event_filter=_WANTED
+            )
         except OSError as error:
             log.warning(
                 "cannot watch %s (%s); it is looked at every %g s instead",

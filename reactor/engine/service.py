@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from reactor.engine.state import Unfinished
 from reactor.engine.traces import Traces
 from reactor.engine.tracestore import TraceStore
 from reactor.errors import ReactorError
+from reactor.rules.deciding import Outcome
 from reactor.rules.model import Rule
+from reactor.rules.replaying import Replaying
 
 Methods = dict[str, Callable[[dict[str, Any]], Any]]
 
@@ -25,6 +27,9 @@ MAX_TRACES = 1_000
 
 MAX_REPLAYED = 500
 """Events of the journal that one call replays."""
+
+MAX_REPLAYS = 10
+"""Replays under way: one that nobody ended gives way to a newer one."""
 
 _WRITE_EVERY = 2.0
 _RULES_AT_ONCE = 100
@@ -43,6 +48,7 @@ class Service:
         self._engine = engine
         self._dead = dead
         self._journal = journal
+        self._replays: dict[str, Replaying] = {}
 
     def methods(self) -> Methods:
         """Return what can be called."""
@@ -112,8 +118,13 @@ class Service:
         """Have the present rules react to events of the journal, under ids of their own.
 
         The engine takes events only while it has room; ``taken`` says how many it took.
+
+        With ``policies`` the events of one ``run`` belong together, and come in the order of their
+        numbers: ``policies`` is ``begin`` in the first call and ``go on`` later. ``until``, in
+        seconds since 1970, ends it.
         """
         wanted, rule, run = params["seqs"], str(params.get("rule", "")), str(params["run"])
+        replaying = self._replaying_of(run, rule, params.get("policies"))
         taken, begun, matched = 0, 0, 0
         with JournalReader(self._journal) as journal:
             for seq in wanted[:MAX_REPLAYED]:
@@ -123,9 +134,42 @@ class Service:
                 rows = journal.read(seq - 1, 1, seq)
                 if rows:
                     event = Event.from_wire(rows[0][1], seq, journal.bus_id)
-                    one, fired = self._replay_one(event, rule, run)
+                    if replaying is None:
+                        one, fired = self._replay_one(event, rule, run)
+                    else:
+                        one, fired = self._begin(replaying.event(event), run)
                     matched, begun = matched + one, begun + fired
+        if replaying is not None and "until" in params:
+            _, fired = self._begin(replaying.end(float(params["until"])), run)
+            del self._replays[run]
+            begun += fired
         return {"taken": taken, "matched": matched, "begun": begun}
+
+    def _replaying_of(self, run: str, rule: str, how: Any) -> Replaying | None:
+        if not how:
+            return None
+        if how == "begin":
+            while len(self._replays) >= MAX_REPLAYS:
+                del self._replays[next(iter(self._replays))]
+            self._replays[run] = self._engine.replaying(lambda each: not rule or each.name == rule)
+        if run not in self._replays:
+            raise ReactorError(
+                "the reactor was started anew during the replay, and what the rules had counted is "
+                "gone: what has begun goes on; replay the rest with --since"
+            )
+        return self._replays[run]
+
+    def _begin(self, outcomes: Iterable[Outcome], run: str) -> tuple[int, int]:
+        """Begin what acts; return how many rules looked, and how many act."""
+        matched = begun = 0
+        for outcome in outcomes:
+            matched += 1
+            if outcome.acts or outcome.error:
+                outcome.key = _key_of_replay(outcome.key, run)
+                window = outcome.window
+                left = Unfinished(outcome.event.seq, outcome.key, frozenset(), window)
+                begun += self._engine.begin(outcome, left)
+        return matched, begun
 
     def _replay_one(self, event: Event, name: str, run: str) -> tuple[int, int]:
         matched = begun = 0
@@ -133,10 +177,14 @@ class Service:
             if name and rule.name != name:
                 continue
             matched += 1
-            # A key of its own: nothing that is finished is in its way, and a restart resumes it.
-            key = f"{rule_key(rule)}{REPEAT}replay-{run}"
+            key = _key_of_replay(rule_key(rule), run)
             begun += self._engine.again(rule, event, Unfinished(event.seq, key, frozenset()))
         return matched, begun
+
+
+def _key_of_replay(key: str, run: str) -> str:
+    """Return a key of its own: nothing finished is in its way, and a restart resumes it."""
+    return f"{key}{REPEAT}replay-{run}"
 
 
 def _wanted(params: Mapping[str, Any]) -> tuple[list[str], str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,13 @@ class ConfiguredRules:
     Args:
         opts: the master's options; rule paths that its files do not name (those of
             ``reactor up --rules``) stay in force besides whatever the files say.
+        read: reads the configuration's file.
     """
 
-    def __init__(self, opts: Mapping[str, Any]) -> None:
+    def __init__(
+        self, opts: Mapping[str, Any], read: Callable[[Path], Opts] = master_config
+    ) -> None:
+        self._read_file = read
         self._conf_file = Path(str(opts["conf_file"]))
         self._conf_dir = str(opts["config_dir"])
         self._problem: Problem | None = None
@@ -88,6 +92,10 @@ class ConfiguredRules:
         """The files, folders and globs that native rules are read from."""
         return tuple(self._options["rules"])
 
+    def prepare(self, paths: Iterable[str], before: Snapshot) -> None:
+        """Make rules of changed files for the next load; see `RuleSet.prepare`."""
+        self._rule_set.prepare(paths, before)
+
     def watch_paths(self) -> Iterable[str | Path]:
         """Return the files and folders that everything depends on."""
         return [self._conf_file, self._conf_folder, *self._rule_set.watch_paths()]
@@ -107,7 +115,7 @@ class ConfiguredRules:
 
     def _read(self) -> Opts | None:
         try:
-            opts = master_config(self._conf_file)
+            opts = self._read_file(self._conf_file)
         except ConfigError as error:
             log.error(  # noqa: TRY400 - a config error is one line for its reader
                 "%s; the rules stay as they were", error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from bus import wire
 from bus.errors import JournalError
 from bus.journal import JournalReader, journal_path
 from reactor.engine.transactions import transaction
-from reactor.errors import ReactorError
-from reactor.rules.memory import Row
+from reactor.errors import DeposedError, ReactorError
+from reactor.rules.memory import HOLDS_EVENTS, Row
 
 FILE_NAME = "reactor.db"
 
@@ -42,6 +42,14 @@ CREATE TABLE IF NOT EXISTS cells (  -- what policies remember, see reactor.rules
     cell BLOB NOT NULL,             -- msgpack
     written INTEGER NOT NULL,       -- counts up: cells are read in the order of their writing
     PRIMARY KEY (rule, policy, key)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS leader (  -- which reactor may write here, see reactor.engine.lease
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    term INTEGER NOT NULL,
+    name TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS producers (  -- in whose names reactors fired that may still be heard of
+    producer BLOB PRIMARY KEY
 ) WITHOUT ROWID;
 """
 
@@ -74,12 +82,17 @@ class State:
     Args:
         path: the file; its directory must be there.
 
+    Attributes:
+        term: the term in which it may be written; None before `take_over`, which is for tools and
+            for a minion's reactor, which is the only one.
+
     Raises:
         ReactorError: it cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.term: int | None = None
         try:
             path.touch(mode=0o600, exist_ok=True)
             self._db = sqlite3.connect(path, isolation_level=None, timeout=5)
@@ -128,6 +141,13 @@ class State:
         rows = self._db.execute("SELECT rule, policy, key, cell FROM cells ORDER BY written")
         return [(rule, policy, key, wire.unpack(cell)) for rule, policy, key, cell in rows]
 
+    def forget_events(self) -> None:
+        """Forget what hangs on events that nobody keeps: reactions under way, and what waits."""
+        with self._transaction():
+            self._db.execute("DELETE FROM firings")
+            for mark in HOLDS_EVENTS:
+                self._db.execute("DELETE FROM cells WHERE policy GLOB ?", (f"{mark}-*",))
+
     def reset(self, bus_id: str, seq: int) -> None:
         """Begin with another journal."""
         with self._transaction():
@@ -161,6 +181,7 @@ class State:
 
         Raises:
             ReactorError: the disk did not take it; nothing was written.
+            DeposedError: another reactor took over; nothing was written either.
         """
         with self._transaction():
             self._db.executemany("DELETE FROM firings WHERE seq = ? AND rule = ?", finished)
@@ -198,8 +219,64 @@ class State:
         if kept:
             self._db.executemany("INSERT OR REPLACE INTO cells VALUES (?, ?, ?, ?, ?)", kept)
 
-    def _transaction(self) -> contextlib.AbstractContextManager[None]:
-        return transaction(self._db, f"the reactor's database {self.path}")
+    # -- who may write --------------------------------------------------------------------
+
+    def take_over(
+        self, name: str, producer: bytes, seal: Callable[[int], None] = lambda _term: None
+    ) -> int:
+        """Begin a term: from now on whoever wrote before is refused.
+
+        Args:
+            name: of the reactor that begins it.
+            producer: in whose name it fires.
+            seal: called with the term before it is in force, while nobody else can write; what
+                it raises leaves everything as it was.
+
+        Returns:
+            The term.
+
+        Raises:
+            ReactorError: the disk did not take it.
+        """
+        with transaction(self._db, f"the reactor's database {self.path}"):
+            term = self._term_now() + 1
+            seal(term)
+            self._db.execute("INSERT OR REPLACE INTO leader VALUES (1, ?, ?)", (term, name))
+            self._db.execute("INSERT OR IGNORE INTO producers VALUES (?)", (producer,))
+        self.term = term
+        return term
+
+    def producers(self) -> list[bytes]:
+        """Return in whose names reactors have fired that did not end in order."""
+        return [bytes(row[0]) for row in self._db.execute("SELECT producer FROM producers")]
+
+    def forget_producers(self, producers: Iterable[bytes]) -> None:
+        """Forget those of whom nothing more can come."""
+        with self._transaction():
+            self._db.executemany(
+                "DELETE FROM producers WHERE producer = ?", [(name,) for name in producers]
+            )
+
+    def _term_now(self) -> int:
+        row = self._db.execute("SELECT term FROM leader").fetchone()
+        return int(row[0]) if row else 0
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with transaction(self._db, f"the reactor's database {self.path}"):
+            self.check_term()
+            yield
+
+    def check_term(self) -> None:
+        """Make sure that this may be written.
+
+        Raises:
+            DeposedError: another reactor took over.
+        """
+        if self.term is not None and self._term_now() != self.term:
+            raise DeposedError(
+                f"another reactor took over after term {self.term}: this one stands down"
+            )
 
     def close(self) -> None:
         """Close the file."""

@@ -19,12 +19,20 @@ def transaction(database: sqlite3.Connection, what: str) -> Iterator[None]:
 
     Raises:
         ReactorError: the disk did not take it.
+        BaseException: what was raised inside; nothing is written then either.
     """
     try:
         database.execute("BEGIN IMMEDIATE")
         yield
         database.execute("COMMIT")
     except sqlite3.Error as error:
-        with contextlib.suppress(sqlite3.Error):
-            database.execute("ROLLBACK")
+        _roll_back(database)
         raise ReactorError(f"{what} cannot be written: {error}") from error
+    except BaseException:
+        _roll_back(database)
+        raise
+
+
+def _roll_back(database: sqlite3.Connection) -> None:
+    with contextlib.suppress(sqlite3.Error):
+        database.execute("ROLLBACK")

@@ -21,7 +21,7 @@ from bus import endpoints
 from bus.errors import BusError
 from bus.feed import Feed, Numbered
 from bus.journal import JournalReader, journal_path
-from bus.listener import Listener
+from bus.listener import open_listener
 from bus.native import Since, resolve_since
 from bus.stopping import Stop
 from reactor.http.batches import BATCH_BYTES, Batch, Row, batches_of, rows_of
@@ -294,7 +294,7 @@ class _Reading(threading.Thread):
 
     def _open(self) -> Feed:
         journal = JournalReader(journal_path(self._opts["state_dir"]))
-        return Feed(Listener(endpoints.master_fires(self._opts)), journal, timeout=2.0)
+        return Feed(open_listener(endpoints.master_fires(self._opts)), journal, timeout=2.0)
 
     def _say_open(self, after: int, error: BusError | None) -> None:
         if self._opened.done():

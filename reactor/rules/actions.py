@@ -28,6 +28,12 @@ Make = Callable[[Values], Call]
 
 DEFAULT_TIMES, DEFAULT_BACKOFF, DEFAULT_MAX, DEFAULT_JITTER = 3, 1.0, 300.0, 0.1
 
+DEFAULT_WAIT = 60.0
+"""Seconds that ``wait: true`` waits for a job without a ``timeout``."""
+
+_GRACE = 2.0
+"""Seconds for minions to say that a job was ended when its time was over."""
+
 _OPTIONS = {
     "http": ("method", "headers", "params", "json", "body", "sign", "token", "verify"),
     "log": ("level",),
@@ -128,6 +134,8 @@ class ActionBuilder:
         args, kwargs = self._arguments(action, place)
         function, target_type = action["local"], action.get("tgt_type", "glob")
         options = {"timeout": seconds(action["timeout"])} if "timeout" in action else {}
+        if action.get("wait", False) is not False:
+            options["wait"] = _patience(action["wait"], options.get("timeout", DEFAULT_WAIT))
         who = checked(target, is_target, "text or a list of texts", place.below("tgt"))
         get_args, get_kwargs, ident, source = args.of(), kwargs.of(), place.ident, place.source
 
@@ -164,11 +172,12 @@ class ActionBuilder:
         data = self._values.mapping(action.get("data", {}), place.below("data"))
         get_tag, get_data, ident, source = tag.of(), data.of(), place.ident, place.source
         spot = spot_of(place.below("event"))
+        fixed = "" if tag.closure else checked_tag(tag.constant, spot)
 
         def call(values: Values) -> Call:
             return Call(
                 "event",
-                checked_tag(get_tag(values), spot),
+                fixed or checked_tag(get_tag(values), spot),
                 data=get_data(values),
                 ident=ident,
                 source=source,
@@ -245,6 +254,10 @@ class ActionBuilder:
     def _arguments(self, action: Mapping[str, Any], place: Place) -> tuple[Value, Value]:
         args = self._values.arguments(action.get("args", []), place.below("args"))
         return args, self._values.mapping(action.get("kwargs", {}), place.below("kwargs"))
+
+
+def _patience(wait: Any, timeout: float) -> float:
+    return timeout + _GRACE if wait is True else seconds(wait)
 
 
 def _retry(value: Any) -> Retry:

@@ -214,6 +214,7 @@ class _One:
                 "a 'when' in none_of needs an 'on' or all_of beside it"
             )
         matchers = tuple(item.matches for item in items)
+        mark = f"absence-{mark}"
         self._policies.append(Absence(tag, self._place.file, matchers, within, mark))
 
     def _item(self, role: str, number: int, item: Any, place: Place) -> Item:
@@ -282,6 +283,7 @@ class _One:
         if "once_within" in value:
             self._policies.append(OnceWithin(seconds(value["once_within"]), key, mark))
         elif "once_after" in value:
+            mark = f"gather-{mark}"
             self._policies.append(OnceAfter(seconds(value["once_after"]), key, mark))
         else:
             times, _, per = str(value["rate"]).partition("/")

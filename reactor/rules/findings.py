@@ -17,11 +17,15 @@ Severity = Literal["error", "warning"]
 Signatures = Mapping[str, Callable[..., Any]]
 
 _CALL = re.compile(
-    r"^\s*(?:[\w.'\"{}$\[\] -]+:\s*)?(local|cmd|runner|wheel)\.([A-Za-z_][\w.]*)", re.MULTILINE
+    r"^\s*(?:[\w.'\"{}$\[\] -]+:\s*)?(local|cmd|runner|wheel|caller)\.([A-Za-z_][\w.]*)",
+    re.MULTILINE,
 )
 _OLD = re.compile(r"^\s*(?:-\s*)?(cmd\.[\w.]+|expr_form|arg|kwarg):", re.MULTILINE)
 _QUOTED = re.compile(r"'([^']{1,80})'")
 _TEMPLATE = re.compile(r"\{\{.*?\}\}", re.DOTALL)
+FUNCTION_KINDS = ("local", "runner", "wheel", "caller")
+"""The kinds of call that run a function."""
+
 _BLOCKS = ("do", "else", "on_failure")
 _RANGE = re.compile(r"\[!?(?:[^\]-]*)([^\]])-([^\]])")
 
@@ -74,11 +78,15 @@ class Functions:
     """The functions that calls may name, by the kind of call.
 
     Args:
-        known: for each of ``local``, ``runner`` and ``wheel``, functions by name.
+        known: for each kind that runs here, functions by name.
+        misplaced: for each kind that does not run here, why not, and what to do.
     """
 
-    def __init__(self, known: Mapping[str, Signatures]) -> None:
+    def __init__(
+        self, known: Mapping[str, Signatures], misplaced: Mapping[str, str] | None = None
+    ) -> None:
         self._known = known
+        self._misplaced = misplaced or {}
 
     def problem(
         self, kind: str, name: str, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
@@ -91,6 +99,8 @@ class Functions:
             args: its positional arguments; None if they are not known before there is an event.
             kwargs: the same for those by name.
         """
+        if kind in self._misplaced:
+            return "error", self._misplaced[kind]
         known = self._known.get(kind)
         if known is None:
             return None
@@ -99,6 +109,10 @@ class Functions:
         except Exception as error:  # a module of the user's own may fail in whatever way
             return self._unknown(kind, name, known, str(error))
         return _unfit(name, function, args, kwargs)
+
+    def is_misplaced(self, kind: str) -> bool:
+        """Say whether calls of this kind do not run here."""
+        return kind in self._misplaced
 
     @staticmethod
     def _unknown(kind: str, name: str, known: Signatures, problem: str) -> tuple[Severity, str]:
@@ -162,7 +176,10 @@ def _below(rule: str, path: tuple[Any, ...], listed: Any) -> Iterator[_Action]:
     for number, action in enumerate(listed):
         if isinstance(action, dict):
             yield _Action(rule, (*path, number), action)
-            yield from _below(rule, (*path, number, "on_failure"), action.get("on_failure"))
+            at, rescue = (*path, number, "on_failure"), action.get("on_failure")
+            if isinstance(rescue, dict):
+                at, rescue = (*at, "do"), rescue.get("do")
+            yield from _below(rule, at, rescue)
 
 
 def native_findings(text: str, file: str, functions: Functions) -> list[Finding]:
@@ -182,7 +199,7 @@ def native_findings(text: str, file: str, functions: Functions) -> list[Finding]
 def _call_findings(
     action: _Action, text: str, file: str, lines: Lines, functions: Functions
 ) -> Iterator[Finding]:
-    for kind in ("local", "runner", "wheel"):
+    for kind in FUNCTION_KINDS:
         name = action.value.get(kind)
         if not isinstance(name, str):
             continue
@@ -195,9 +212,10 @@ def _call_findings(
         )
         if problem:
             severity, message = problem
+            misplaced = functions.is_misplaced(kind)
             line = lines.at((*action.path, kind))
             where = path_text((*action.path, kind))
-            column = column_of(text, line, f"'{name}'")
+            column = column_of(text, line, f"'{kind}'" if misplaced else f"'{name}'")
             yield Finding(file, line, column, severity, f"{where}: {message}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -80,10 +81,27 @@ class RuleSet:
         finder = Finder(self._conf_dir, self._file_roots)
         one = _Load(self._makers, finder, previous.state, self._clock)
         rules = one.rules(self._config_entries(one), self._paths(finder, one))
+        self._makers.prepared.clear()
         self._watched = frozenset(finder.watched | one.read_paths())
         if previous.version and previous.holds(rules, one.problems):
             return previous.with_state(one.state())
         return Snapshot(rules, one.problems, previous.version + 1, one.state())
+
+    def prepare(self, paths: Iterable[str], before: Snapshot) -> None:
+        """Make rules of files that have changed, for a load that is to come soon.
+
+        It changes nothing about what that load finds, only how long it takes.
+
+        Args:
+            paths: the files.
+            before: the rules in force.
+        """
+        known = before.state.rule_files
+        reader = Reader({}, self._clock)
+        for path in paths:
+            if path in known:
+                with contextlib.suppress(OSError, RuleError):
+                    self._makers.prepare(reader.read(path))
 
     def watch_paths(self) -> frozenset[str]:
         """Return the files and folders that the last load depended on.
@@ -115,15 +133,30 @@ class RuleSet:
 
 
 class Makers:
-    """What makes rules of texts: costly to make, without state that a load could see."""
+    """What makes rules of texts: costly to make, without state that a load could see.
+
+    Attributes:
+        prepared: by path, what was made beforehand of a text with that digest.
+    """
 
     def __init__(self) -> None:
+        self.prepared: dict[str, RuleFile] = {}
         self.validator = Validator()
         self.builder = Builder()
         self.templates = Templates()
 
+    def prepare(self, text: Text) -> None:
+        """Make a rule file beforehand."""
+        known = self.prepared.get(text.path)
+        if known is None or known.digest != text.digest:
+            self.prepared[text.path] = self._made(text)
+
     def rule_file(self, text: Text) -> RuleFile:
         """Return a native rule file or a map; `RuleFile.errors` says what is wrong with it."""
+        known = self.prepared.get(text.path)
+        return known if known is not None and known.digest == text.digest else self._made(text)
+
+    def _made(self, text: Text) -> RuleFile:
         try:
             value, lines = load(text.text, text.path)
         except YamlError as error:

@@ -6,11 +6,15 @@ as the place up to which events were read, and gives them back after a restart (
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
 MAX_KEYS = 10_000
 """Keys of one policy of one rule: a fleet of ten thousand machines. Beyond, the oldest goes."""
+
+HOLDS_EVENTS = ("correlate", "gather")
+"""What the marks of policies begin with whose cells hold the numbers of events."""
 
 Row = tuple[str, str, str, Any]
 """A rule's key, a policy's mark, a key and the cell: None where the cell is gone."""
@@ -27,20 +31,22 @@ class Table:
     Args:
         limit: how many there may be.
         on_write: told the key of each cell that is written or dropped.
+        on_evict: told of each cell that has to go for another.
 
     Attributes:
-        evicted: how many cells had to go for others.
         announced: keys of timers that were announced since the start, for the policy's own use;
             not remembered over a restart.
     """
 
-    __slots__ = ("_cells", "_limit", "_on_write", "announced", "evicted")
+    __slots__ = ("_cells", "_limit", "_on_evict", "_on_write", "announced")
 
-    def __init__(self, limit: int, on_write: Callable[[str], None]) -> None:
+    def __init__(
+        self, limit: int, on_write: Callable[[str], None], on_evict: Callable[[], None]
+    ) -> None:
         self._cells: dict[str, Any] = {}
         self._limit = limit
         self._on_write = on_write
-        self.evicted = 0
+        self._on_evict = on_evict
         self.announced: dict[str, float] = {}
 
     def __len__(self) -> int:
@@ -58,7 +64,7 @@ class Table:
         self._on_write(key)
         if len(cells) > self._limit:
             self.drop(next(iter(cells)))
-            self.evicted += 1
+            self._on_evict()
 
     def drop(self, key: str) -> None:
         """Forget a cell."""
@@ -91,18 +97,26 @@ class Memory:
 
     Args:
         max_keys: the most cells of one table.
+
+    Attributes:
+        evicted: how many cells had to go for others since `take_evicted`, by table.
     """
 
     def __init__(self, max_keys: int = MAX_KEYS) -> None:
         self._max_keys = max_keys
         self._tables: dict[Cells, Table] = {}
         self._changed: dict[tuple[str, str, str], None] = {}
+        self.evicted: Counter[Cells] = Counter()
 
     def table(self, rule: str, policy: str) -> Table:
         """Return the table of a policy of a rule; it is made when it is first asked for."""
         found = self._tables.get((rule, policy))
         if found is None:
-            found = Table(self._max_keys, lambda key: self._changed.setdefault((rule, policy, key)))
+            found = Table(
+                self._max_keys,
+                lambda key: self._changed.setdefault((rule, policy, key)),
+                lambda: self.evicted.update([(rule, policy)]),
+            )
             self._tables[rule, policy] = found
         return found
 
@@ -140,8 +154,6 @@ class Memory:
         ]
 
     def take_evicted(self) -> dict[Cells, int]:
-        """Return how many cells had to go for others since this was last called, by table."""
-        found = {cells: table.evicted for cells, table in self._tables.items() if table.evicted}
-        for cells in found:
-            self._tables[cells].evicted = 0
-        return found
+        """Return `evicted`, and count anew."""
+        found, self.evicted = self.evicted, Counter()
+        return dict(found)

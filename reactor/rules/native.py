@@ -5,6 +5,7 @@ What an event carries is only ever a value: it cannot become a key, an action or
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -109,6 +110,13 @@ class NativeRule:
                 # Left undefined: it is an error where it is used, and in `when` it is false.
                 continue
         return found
+
+    def accounts(self, event: Event) -> list[dict[str, Any]]:
+        """Say of each condition what it makes of ``event``, and with which values."""
+        values = {**self.values(event), "window": {}}
+        policies = (getattr(policy, "conditions", ()) for policy in self.policies)
+        every = dict.fromkeys((*self.conditions, *itertools.chain.from_iterable(policies)))
+        return [condition.account(values) for condition in every]
 
     def plan(
         self,

@@ -23,7 +23,20 @@ def refusal(text: str, expression: Expression, values: Values) -> str:
         expression: the same, compiled.
         values: what it saw.
     """
+    seen = values_seen(expression, values)
+    more = [f"and {len(seen) - _MOST} more"] if len(seen) > _MOST else []
+    reason = f" ({', '.join(seen[:_MOST] + more)})" if seen else ""
+    return f"when: {shown(text, expression)} is false{reason}"
+
+
+def shown(text: str, expression: Expression) -> str:
+    """Return a condition as it may be shown: one about a secret without what it compares with."""
     secret = any(is_secret(str(part)) for path in expression.paths for part in path)
+    return hide_literals(text) if secret else text
+
+
+def values_seen(expression: Expression, values: Values) -> list[str]:
+    """Say what an expression sees, such as ``data.a is 2``, without secrets."""
     undefined = expression.first_undefined(values)
     seen = [f"{undefined} is undefined"] if undefined else []
     for path in expression.paths:
@@ -32,9 +45,7 @@ def refusal(text: str, expression: Expression, values: Values) -> str:
             if found is not None:
                 hidden = any(is_secret(str(part)) for part in path)
                 seen.append(f"{path_text(path)} is {HIDDEN if hidden else said(found[0])}")
-    more = [f"and {len(seen) - _MOST} more"] if len(seen) > _MOST else []
-    reason = f" ({', '.join(seen[:_MOST] + more)})" if seen else ""
-    return f"when: {hide_literals(text) if secret else text} is false{reason}"
+    return seen
 
 
 def _found(path: tuple[Any, ...], values: Values) -> tuple[Any] | None:

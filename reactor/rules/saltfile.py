@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
 from bus.record import Event
-from bus.yamlfile import YamlError, load
+from bus.yamlfile import Lines, YamlError, load
 from reactor.errors import RuleError
 from reactor.rules.model import Call, Functions, Plan, Source
 from reactor.rules.policies import Policy
 from reactor.rules.policies.mode import Mode
 from reactor.rules.reactions import read_calls
+from reactor.rules.shapes import Shapes
 from reactor.rules.templates import SaltFunctions, Template
 
 _log = logging.getLogger(__name__)
@@ -36,7 +36,8 @@ class ReactorFile:
         self._path = template.sources.root
         self._ids = _find_ids(template.sources.texts[self._path])
         self._warned: set[str] = set()
-        self._remembered = lru_cache(maxsize=_CACHED)(self._read)
+        self._remembered: dict[str, tuple[Call, ...]] = {}
+        self._shapes = Shapes(self._read_quietly, self._ids)
 
     def calls(self, values: Mapping[str, Any]) -> tuple[Call, ...]:
         """Return what the file says is to be done about an event.
@@ -44,10 +45,21 @@ class ReactorFile:
         Raises:
             RuleError: it cannot be rendered, parsed or read.
         """
-        text = self._template.render(values)
+        pieces = self._template.pieces(values)
+        text = "".join(pieces)
         if not text or text.isspace():
             return ()
-        return self._remembered(text) if len(text) <= _CACHED_LETTERS else self._read(text)
+        if len(text) > _CACHED_LETTERS:
+            return self._read(text)[0]
+        calls = self._remembered.get(text)
+        if calls is None:
+            calls = self._shapes.calls(pieces)
+            if calls is None:
+                calls = self._read(text)[0]
+            self._remembered[text] = calls
+            if len(self._remembered) > _CACHED:
+                del self._remembered[next(iter(self._remembered))]
+        return calls
 
     def check(self) -> None:
         """Read a file without any template as an event would have it read.
@@ -61,14 +73,23 @@ class ReactorFile:
             except RuleError as error:
                 raise RuleError(error.problem, error.file, error.line, error.path) from error
 
-    def _read(self, text: str) -> tuple[Call, ...]:
+    def _read(
+        self, text: str, warn: Callable[[str], None] | None = None
+    ) -> tuple[tuple[Call, ...], Lines]:
         try:
             value, lines = load(text, self._path)
         except YamlError as error:
             raise RuleError(error.problem, self._path, error.line, rendered=True) from error
         if value is None:
-            return ()
-        return read_calls(value, lines, self._path, self._ids, self._warn)
+            return (), lines
+        return read_calls(value, lines, self._path, self._ids, warn or self._warn), lines
+
+    def _read_quietly(self, text: str) -> tuple[tuple[Call, ...], Lines]:
+        """Read a text with placeholders in it, of which nobody should be told."""
+        return self._read(text, self._refuse)
+
+    def _refuse(self, warning: str) -> None:
+        raise RuleError(warning, self._path)
 
     def _warn(self, text: str) -> None:
         # Once for each version of the file: events come by the thousand.

@@ -127,7 +127,7 @@ class Simulation:
             if isinstance(one, Announcement):
                 outcomes += self._announced(one)
             else:
-                outcomes.append(_outcome(one))
+                outcomes.append(outcome_of(one))
         return outcomes
 
     def _announced(self, wanted: Announcement) -> list[Outcome]:
@@ -139,7 +139,13 @@ class Simulation:
         return self._outcomes(self._decider.decide(event, self._now))
 
 
-def _outcome(found: deciding.Outcome) -> Outcome:
+def refused_functions() -> Functions:
+    """Return functions for templates of which each says that nothing here runs it."""
+    return _Refused()
+
+
+def outcome_of(found: deciding.Outcome) -> Outcome:
+    """Return what was decided, with the calls that it would lead to."""
     plan, error = found.plan, found.error
     calls = list(plan.calls)
     if plan.program is not None:
@@ -181,7 +187,7 @@ def simulate(events: Iterable[Event], snapshot: Snapshot) -> Iterator[Outcome]:
                 error = str(fault)
             except Exception as fault:  # the boundary of a rule: one must not end the others
                 error = f"{rule.source}: {type(fault).__name__}: {fault}"
-            yield _outcome(
+            yield outcome_of(
                 deciding.Outcome(rule, rule.name, event, plan, plan.skipped, "when", error)
             )
 

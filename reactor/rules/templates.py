@@ -225,20 +225,24 @@ class Template:
         return not any(mark in text for mark in _MARKS)
 
     def render(self, values: Mapping[str, Any]) -> str:
-        """Return the text that the template makes of ``values``.
+        """Return the text that the template makes of ``values``; errors as of `pieces`."""
+        return "".join(self.pieces(values))
+
+    def pieces(self, values: Mapping[str, Any]) -> list[str]:
+        """Return the same in pieces: mostly, what an expression gives is one by itself.
 
         Raises:
             RuleError: an expression cannot be worked out, or the text or a loop is too long.
         """
         try:
-            return self._render(values)
+            return self._pieces(values)
         except RuleError:
             raise
         except Exception as error:  # a template ends with whatever error its values give it
             path, line = self._place(error)
             raise RuleError(describe(error), path, line) from error
 
-    def _render(self, values: Mapping[str, Any]) -> str:
+    def _pieces(self, values: Mapping[str, Any]) -> list[str]:
         if self._environment.may_change:
             values = {name: _own(value) for name, value in values.items()}
         template = self._compiled
@@ -251,7 +255,7 @@ class Template:
             if size > MAX_SIZE:
                 problem = f"the file renders to more than {MAX_SIZE} letters"
                 raise RuleError(problem, self._sources.root)
-        return "".join(pieces)
+        return pieces
 
     @functools.cached_property
     def _compiled(self) -> jinja2.Template:

@@ -53,7 +53,7 @@ class Validator:
 
     def check(self, value: Any, file: str, lines: Lines) -> list[RuleError]:
         """Return what is wrong with the value of ``file``, at most 20 errors, by line."""
-        culprit = _find_odd(value, ())
+        culprit = None if _is_json(value) else _find_odd(value, ())
         if culprit is not None:
             path, problem = culprit
             return [RuleError(problem, file, lines.at(path), path_text(path))]
@@ -143,6 +143,22 @@ def _unknown_key(unknown: str, schema: Any) -> str:
     near = difflib.get_close_matches(unknown, known, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
     return f"{_UNKNOWN} {unknown!r}: {hint}"
+
+
+def _is_json(value: Any) -> bool:
+    """Say whether a value is what JSON can hold, as that of nearly every file is."""
+    todo = [value]
+    while todo:
+        here = todo.pop()
+        if isinstance(here, dict):
+            if not all(isinstance(key, str) for key in here):
+                return False
+            todo += here.values()
+        elif isinstance(here, list):
+            todo += here
+        elif here is not None and not isinstance(here, str | int | float):
+            return False
+    return True
 
 
 def _find_odd(value: Any, path: Path) -> tuple[Path, str] | None:

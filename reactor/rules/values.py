@@ -31,7 +31,8 @@ from reactor.rules.expressions import (
 )
 from reactor.rules.model import Source
 from reactor.rules.policies import Key
-from reactor.rules.refusals import refusal
+from reactor.rules.redaction import redact_text
+from reactor.rules.refusals import refusal, shown, values_seen
 from reactor.rules.validation import Path
 
 _TEMPLATE = re.compile(r"\{\{|\{%|\{#")
@@ -133,6 +134,18 @@ class Condition:
     def refusal(self, values: Values) -> str:
         """Say why the condition did not hold."""
         return refusal(self._text, self._expression, values)
+
+    def account(self, values: Values) -> dict[str, Any]:
+        """Say what came of it and what it saw, for people: ``text``, ``state``, ``values``."""
+        try:
+            state = "true" if self.holds(values) else "false"
+        except RuleError as error:
+            state = redact_text(f"error: {error}")
+        return {
+            "text": shown(self._text, self._expression),
+            "state": state,
+            "values": values_seen(self._expression, values),
+        }
 
 
 @dataclass(frozen=True, slots=True)

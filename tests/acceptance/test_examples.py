@@ -152,6 +152,19 @@ def test_alert_on_errors(tmp_path: Path) -> None:
         system.expect("ops/alert", after=seq, about=tag, details=data, **{"from": "web1"})
 
 
+def test_watch_a_heartbeat(tmp_path: Path) -> None:
+    """Three failures are one alert, a fourth is none, and silence is another."""
+    tag, data = its_event("08-watch-a-heartbeat")
+    with running(tmp_path, *example("08-watch-a-heartbeat")) as system:
+        seq = system.fire(tag, data)
+        for _ in range(3):
+            system.fire(tag, data)
+        system.expect("alert/failing", after=seq, host="web1", times=3)
+        system.expect("alert/silent", after=seq, host="web1")
+        alerts = [event.tag for event in system.events() if event.tag.startswith("alert/")]
+        assert alerts.count("alert/failing") == 1
+
+
 def test_all_together(tmp_path: Path) -> None:
     """With all rules loaded at once, as `make run` does, none disturbs another."""
     arguments = ("--rules", str(EXAMPLES), "--file-roots", str(MODULES))

@@ -16,6 +16,11 @@ fragile:
   do:
     - event: my/first
     - runner: test.nothing
+thrice:
+  on: my/thrice
+  count: {at_least: 3, within: 1h}
+  throttle: {once_within: 1h}
+  do: [{event: my/was-thrice, data: {n: "{{ data.n }}"}}]
 selfish:
   on: self/loop
   do: [{event: self/loop}]
@@ -85,6 +90,28 @@ def test_replay_has_ids_of_its_own(system):
     assert again.payload["id"] != first.payload["id"]
     assert again.payload["event"]["seq"] == seq
     assert system.run("replay", "--since", "1", "--rule", "no", code=1).stderr
+
+
+def test_replay_asks_policies_with_a_memory_of_its_own(system):
+    """As if the events came now; what the rule remembers of the present is not touched."""
+    seqs = [system.fire("my/thrice", {"n": number}) for number in range(4)]
+    assert system.expect("my/was-thrice", seqs[0]).payload["n"] == 2
+    wanted = ("replay", "--since", str(seqs[0]), "--rule", "thrice")
+    dry = system.run(*wanted, "--dry-run").stdout
+    assert "1 reactions would run" in dry
+    assert dry.startswith(f"{seqs[2]}  my/thrice  thrice\n")
+    told = _json(system, *wanted, "--dry-run")
+    assert [bool(one["calls"]) for one in told] == [False, False, True, False]
+    assert told[0]["why"] == "count: 1 of 3 within 1h"
+    assert "4 reactions would run" in system.run(*wanted, "--dry-run", "--conditions-only").stdout
+    before = system.events()[-1].seq
+    told = _json(system, *wanted, "--until", str(seqs[2]))
+    assert (told["events"], told["begun"]) == (3, 1)
+    again = system.expect("my/was-thrice", before)
+    assert (again.payload["n"], again.data["_cause"]["seq"]) == (2, seqs[2])
+    before = system.fire("my/thrice", {"n": 5})
+    wait_until(lambda: _json(system, "why", str(before))["stopped"] == "")
+    assert "throttle: fired" in system.run("why", str(before)).stdout
 
 
 def test_a_loop_is_announced_and_explained(system):

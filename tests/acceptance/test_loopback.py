@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import socket
-from contextlib import ExitStack
 
 import zmq
 
 import bus
 from bus.config import master_config, minion_config
 from bus.event import MinionEvent, get_event
+from tests.support import free_ports
 from tests.system import ROOT, System
 
 _FILES = {
@@ -34,15 +33,6 @@ tcp_pull_port: {6}
 }
 
 
-def _free_ports(count):
-    """Return ports that were free a moment ago, all different."""
-    with ExitStack() as stack:
-        found = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in found:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in found]
-
-
 def _write(folder, ports):
     config = folder / ".reactor"
     config.mkdir(mode=0o700)
@@ -61,7 +51,7 @@ def _knock(port):
 
 def test_all_of_it_works_on_loopback(tmp_path):
     """Status, rules, jobs, events up and down, both libraries; and who has no key is not heard."""
-    ports = _free_ports(7)
+    ports = free_ports(7)
     _write(tmp_path, ports)
     system = System(tmp_path, ["--rules", str(ROOT / "examples" / "reactors" / "01-hello")])
     try:

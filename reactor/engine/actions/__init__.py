@@ -33,16 +33,27 @@ class Action(Protocol):
 
 
 class Actions:
-    """The registry of actions by kind."""
+    """The registry of actions by kind.
 
-    def __init__(self, actions: Mapping[str, Action]) -> None:
+    Args:
+        actions: what does each kind of call.
+        may_act: asked before each call; one that may not be begun stays under way, for whoever
+            took over.
+    """
+
+    def __init__(
+        self, actions: Mapping[str, Action], may_act: Callable[[], bool] = lambda: True
+    ) -> None:
         self._actions = dict(actions)
+        self._may_act = may_act
 
     def start(self, call: Call, reaction: Reaction, done: Done) -> Cancel | None:
         """Begin a call of any kind that is known."""
         action = self._actions.get(call.kind)
         if action is None:
             done(None, f"'{call.kind}' reactions do not run here: {self._where(call)}")
+            return None
+        if not self._may_act():
             return None
         try:
             return action.start(call, reaction, done)

@@ -11,6 +11,7 @@ from reactor.http.routes import (
     jobs,
     login,
     minions,
+    page,
     rules,
     run,
     stats,
@@ -30,5 +31,6 @@ ROUTERS = (
     rules.router,
     explain.router,
     stats.router,
+    page.router,
 )
 """In the order in which the API's description lists them."""

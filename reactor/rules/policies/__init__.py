@@ -72,6 +72,7 @@ class Verdict(NamedTuple):
         due: when the policy wants to be asked again (`Policy.ripe`), or None.
         key: for which key.
         branch: ``else``: stop, but the rule's ``else`` is done.
+        others: (due, key) of further keys for which it wants to be asked again.
     """
 
     passes: bool
@@ -79,6 +80,7 @@ class Verdict(NamedTuple):
     due: float | None = None
     key: str = ""
     branch: str = ""
+    others: tuple[tuple[float, str], ...] = ()
 
 
 PASS = Verdict(passes=True)

@@ -70,13 +70,15 @@ class Correlate:
             item, key = wanted[0]
             came = "ended the window" if ended else "came, and no window was open"
             return stop(f"none_of: {item.name} {came}{for_key(key)}", key=key)
-        passing = last = None
-        for key in dict.fromkeys(key for _, key in opening):
+        passing: Verdict | None = None
+        said: list[Verdict] = []
+        # A window without a key goes first: only who passes at once may have the rule's own name.
+        for key in sorted(dict.fromkeys(key for _, key in opening), key=bool):
             seen = [item.name for item, its_key in opening if its_key == key]
-            last = self._note(case, key, seen, table, taken=passing is not None)
-            passing = last if last.passes else passing
-        assert last is not None
-        return last if passing is None else passing._replace(due=last.due, key=last.key)
+            said.append(self._note(case, key, seen, table, taken=passing is not None))
+            passing = said[-1] if said[-1].passes else passing
+        dues = tuple((one.due, one.key) for one in said if one.due is not None)
+        return (passing or said[-1])._replace(due=None, others=dues)
 
     def _note(self, case: Case, key: str, seen: list[str], table: Table, *, taken: bool) -> Verdict:
         due, opened, events = table.get(key) or (0.0, 0.0, {})
@@ -91,7 +93,7 @@ class Correlate:
             why = f"{missing[0]}: {missing[1]} has not come, {left} left{for_key(key)}"
             return stop(why, due if is_new else None, key)
         if self._waits or taken:
-            # One event can complete the windows of two keys: the second has its turn at once.
+            # One event can complete the windows of several keys: the others' turns come at once.
             due = case.now if taken else due
             table.put(key, (due, opened, events))
             why = f"{NONE}: waits {shown(due - case.now)} for what must not come{for_key(key)}"

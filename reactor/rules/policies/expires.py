@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from bus.record import Event
 from reactor.rules.memory import Table
-from reactor.rules.policies import PASS, Case, Remembers, Verdict, shown, stop
+from reactor.rules.policies import PASS, Case, Policy, Remembers, Verdict, shown, stop
+
+_NOTHING = Table(0, lambda _key: None, lambda: None)
+"""What these policies remember."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,22 @@ class TooOld(Remembers):
         """Compare the event's stamp with the clock."""
         why = too_old(self.age, case.event.stamp, case.clock)
         return stop(why) if why else PASS
+
+
+def expired(policies: Iterable[Policy], event: Event, now: float) -> str:
+    """Say why a rule that waited for its turn has nothing to do any more; else an empty text.
+
+    Args:
+        policies: the rule's.
+        event: what it was to act on.
+        now: the clock.
+    """
+    for policy in policies:
+        if isinstance(policy, Ends | TooOld):
+            verdict = policy.judge(Case(event, now, {}, clock=now), _NOTHING)
+            if not verdict.passes:
+                return verdict.why
+    return ""
 
 
 def too_old(age: float, stamp: str, now: float) -> str:

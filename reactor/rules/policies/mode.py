@@ -62,6 +62,9 @@ class Lanes(Generic[F]):
         self._lanes: dict[tuple[str, str], _Lane[F]] = {}
         self._of: dict[F, tuple[tuple[str, str], Mode]] = {}
 
+    def __len__(self) -> int:
+        return len(self._of)
+
     def admit(self, firing: F, rule: str, mode: Mode, key: str) -> Admission[F]:
         """Take a firing, or refuse it."""
         lane = self._lanes.setdefault((rule, key), _Lane())

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from bus.record import MINION_EVENT
 from bus.tags import Matcher
@@ -53,7 +54,7 @@ class Schedule:
             return stop("schedule: the event is another's")
         if due is None or data.get("due") != _text(due):
             return stop(f"schedule: what was due at {data.get('due')} is done")
-        following = self.next_after(due, case.now)
+        following = self._following(due, data.get("missed"), case.now)
         table.put(_ONLY, following)
         return Verdict(True, f"schedule: due at {_text(due)}", following)
 
@@ -72,6 +73,14 @@ class Schedule:
         return Announce(
             self.tag, {"source": self.source, "due": _text(due), "missed": self._missed(due, now)}
         )
+
+    def _following(self, due: float, missed: Any, now: float) -> float:
+        """Return the first time that the event, which may be read late, does not account for."""
+        if not isinstance(missed, int) or not 0 <= missed < _MOST_COUNTED:
+            return self.next_after(due, now)
+        for _ in range(missed + 1):
+            due = self.next_after(due, due)
+        return due
 
     def _missed(self, due: float, now: float) -> int:
         """Return how many further times have passed: while nothing ran they were not announced."""

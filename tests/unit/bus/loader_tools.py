@@ -8,7 +8,7 @@ import zmq
 
 from bus import endpoints, loader, rpc
 from bus.broker.server import EventSockets
-from bus.listener import Listener
+from bus.listener import open_listener
 from bus.store import MemoryStore
 from bus.wire import unpack_event
 
@@ -97,23 +97,24 @@ class Answers:
 @contextmanager
 def master_bus(opts):
     """Serve a master's bus and yield a list-like function that waits for the next event."""
-    with _bus(endpoints.master_pull(opts), endpoints.master_pub(opts), {}) as hear:
+    addresses = (endpoints.master_pull, endpoints.master_pub, endpoints.master_fires)
+    with _bus(*[address(opts) for address in addresses], {}) as hear:
         yield hear
 
 
 @contextmanager
 def minion_bus(opts, methods=None):
     """Serve a minion's bus."""
-    with _bus(endpoints.minion_pull(opts), endpoints.minion_pub(opts), methods or {}) as hear:
+    addresses = (endpoints.minion_pull, endpoints.minion_pub, endpoints.minion_fires)
+    with _bus(*[address(opts) for address in addresses], methods or {}) as hear:
         yield hear
 
 
 @contextmanager
-def _bus(pull, pub, methods):
-    fires = pub.replace("_pub", "_fires")
+def _bus(pull, pub, fires, methods):
     sockets = EventSockets(pull=pull, pub=pub, fires=fires, store=MemoryStore(), methods=methods)
     with serving(sockets):
-        listener = Listener(fires)
+        listener = open_listener(fires)
         try:
             listener.wait_ready(5)
             yield lambda timeout=5: _next(listener, timeout)

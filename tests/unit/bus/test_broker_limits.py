@@ -12,8 +12,9 @@ from bus.broker.server import EventSockets
 from bus.config.options import options_of
 from bus.errors import FireRateError, ListenerLimitError, WireError
 from bus.event import get_event
-from bus.listener import Listener
+from bus.listener import open_listener
 from bus.publisher import Publisher
+from bus.sockets import await_input
 from bus.store import MemoryStore
 from tests.support import running_bus, wait_for
 
@@ -210,7 +211,7 @@ class _local:  # noqa: N801 - reads as the function that it stands for
 
 def _turn(sockets):
     for socket in sockets.sockets:
-        if socket.poll(5):
+        if await_input(socket, 5):
             sockets.handle(socket)
 
 
@@ -218,10 +219,10 @@ def test_a_listener_too_many_is_told_the_option(limited):
     """The others hear on; it hears nothing; when one has gone there is room for it."""
     opts = limited(max_listeners=2)
     address = endpoints.master_fires(opts)
-    listeners = [Listener(address) for _ in range(2)]
+    listeners = [open_listener(address) for _ in range(2)]
     for listener in listeners:
         listener.wait_ready(5)
-    listeners.append(Listener(address))
+    listeners.append(open_listener(address))
     for _ in range(5):
         with pytest.raises(ListenerLimitError, match=r"2 listeners, .* max_listeners allows"):
             listeners[2].wait_ready(5)
@@ -268,7 +269,7 @@ def test_listeners_that_come_and_go_are_not_counted_for_ever(limited):
     """Each one that goes is forgotten, whether it says so or not."""
     opts = limited(max_listeners=3)
     for _ in range(50):
-        listener = Listener(endpoints.master_fires(opts))
+        listener = open_listener(endpoints.master_fires(opts))
         wait_for(lambda listener=listener: _is_let_in(listener))
         listener.close()
 
@@ -305,7 +306,7 @@ def test_what_waits_for_a_stopped_listener_is_bounded_in_bytes(place):
 def test_the_largest_event_reaches_who_listens(limited):
     """However small the queue is to be, it holds more than that one."""
     opts = limited(listener_queue_size=1 << 20)
-    listener = Listener(endpoints.master_fires(opts))
+    listener = open_listener(endpoints.master_fires(opts))
     listener.wait_ready(5)
     with native.connect("master", opts, timeout=5) as connection:
         for _ in range(10):

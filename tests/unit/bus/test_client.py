@@ -11,12 +11,14 @@ from bus import client as client_module
 from bus import endpoints, frames, wire
 from bus.broker.server import EventSockets
 from bus.client import Caller, LocalClient, RunnerClient, WheelClient, batch_size
+from bus.direct import framing
 from bus.errors import (
     ArgumentsError,
     FunctionNotFoundError,
     NotRunningError,
     TargetError,
 )
+from bus.event import get_event
 from bus.publisher import Publisher
 from bus.store import MemoryStore
 from tests.support import wait_for
@@ -380,8 +382,8 @@ class TestLocalClient:
         pub = _listened(client, "a", "x.y")
         event = f"salt/job/{pub['jid']}/ret/a\n\n\xc1".encode("latin-1")
         group = frames.Group(wire.pack([[1], [event]]), 1, 1, 1)
-        for message in frames.published(frames.topic_of(b"salt/job/"), group):
-            master.bus._outlets[1].send(*message)
+        audience = master.bus._audience
+        audience._send(audience._clients[b"salt/job/"], group, framing.CHOSEN)
         master.give(pub["jid"], "x.y", "a", 5)
         (answer,) = client.get_returns_iter(pub, 5)
         assert answer["a"]["return"] == 5
@@ -554,6 +556,32 @@ class TestMasterFunctions:
             assert client.cmd_sync(low) == {"args": [1], "kwargs": {"a": 2, "b": 3}}
             with pytest.raises(ArgumentsError, match="'fun'"):
                 client.cmd_sync({"arg": [1]})
+
+    @pytest.mark.usefixtures("master")
+    def test_begun_and_not_waited_for(self, master_opts):
+        """The answer says which events tell of it; a function that fails has its events too."""
+        with (
+            get_event("master", opts=master_opts) as ear,
+            closing(RunnerClient(master_opts)) as runner,
+            closing(WheelClient(master_opts)) as wheel,
+        ):
+            begun = runner.cmd_async({"fun": "test.arg", "arg": [1], "kwarg": {"a": 2}})
+            failing = runner.asynchronous("test.nothing", {}, user="jane")
+            listed = wheel.cmd_async({"fun": "key.list_all"}, local=False)
+            with pytest.raises(ArgumentsError, match="'fun'"):
+                runner.cmd_async({})
+            returned = {}
+            while len(returned) < 3:
+                event = ear.get_event(wait=30, tag="salt/", full=True)
+                assert event, "the events never came"
+                if event["tag"].endswith("/ret"):
+                    returned[event["tag"]] = event["data"]
+        assert begun["tag"] == f"salt/run/{begun['jid']}"
+        assert listed["tag"] == f"salt/wheel/{listed['jid']}"
+        assert returned[f"{begun['tag']}/ret"]["return"] == {"args": [1], "kwargs": {"a": 2}}
+        assert returned[f"{failing['tag']}/ret"]["success"] is False
+        assert returned[f"{failing['tag']}/ret"]["user"] == "jane"
+        assert f"{listed['tag']}/ret" in returned
 
     def test_default_options(self, place, monkeypatch):
         """Without options the configuration is looked up."""

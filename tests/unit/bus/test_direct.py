@@ -8,17 +8,21 @@ import signal
 import socket
 import stat
 import threading
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus import direct, endpoints, frames, wire
+from bus import endpoints, frames, wire
+from bus.broker.audience import Audience
 from bus.broker.direct import DirectSocket
-from bus.broker.limits import Limits
+from bus.broker.limits import Limits, Listeners
 from bus.broker.server import EventSockets
 from bus.complaints import Complaints
-from bus.direct import DirectLine, Inbox
+from bus.direct import framing
+from bus.direct.firing import DirectLine
+from bus.direct.framing import Inbox
 from bus.errors import DataError, FireRateError, NotRunningError, TooLargeError
 from bus.journal import JournalReader, journal_path
 from bus.publisher import Publisher
@@ -51,7 +55,7 @@ MESSAGES = st.lists(
 @given(messages=MESSAGES, cuts=st.lists(st.integers(0, 4000), max_size=20))
 def test_however_a_stream_is_cut_its_messages_are_the_same(messages, cuts):
     """What one reading brings has nothing to do with where a message ends."""
-    stream = b"".join(direct.message(*parts) for parts in messages)
+    stream = b"".join(framing.message(*parts) for parts in messages)
     places = sorted({min(cut, len(stream)) for cut in cuts} | {0, len(stream)})
     inbox, found = Inbox(LIMIT), []
     for begin, end in itertools.pairwise(places):
@@ -61,13 +65,13 @@ def test_however_a_stream_is_cut_its_messages_are_the_same(messages, cuts):
 
 @pytest.mark.parametrize(
     "lengths",
-    [(0, 5), (direct.MAX_HEAD_BYTES + 1, 5), (5, LIMIT + 1), (65_535, 2**32 - 1)],
+    [(0, 5), (framing.MAX_HEAD_BYTES + 1, 5), (5, LIMIT + 1), (65_535, 2**32 - 1)],
     ids=["no head", "a long head", "a long body", "all ones"],
 )
-@pytest.mark.parametrize("before", [b"", direct.message(b"h", b"b")], ids=["first", "later"])
+@pytest.mark.parametrize("before", [b"", framing.message(b"h", b"b")], ids=["first", "later"])
 def test_lengths_that_cannot_be(lengths, before):
     """They are refused before anything is kept for them."""
-    raw = direct._LENGTHS.pack(*lengths)
+    raw = framing._LENGTHS.pack(*lengths)
     for cut in (0, 3, 5, len(raw)):
         inbox = Inbox(LIMIT)
         found = inbox.add(before + raw[:cut]) + inbox.add(raw[cut:])
@@ -87,8 +91,8 @@ def test_lengths_that_cannot_be(lengths, before):
 )
 def test_answers_are_those_of_the_other_way(parts):
     """Both ways have the same frames, whatever an error's text holds."""
-    ((head, body),) = Inbox(LIMIT).add(direct.answer_message(parts))
-    assert direct.answer_parts(head, body) == parts
+    ((head, body),) = Inbox(LIMIT).add(framing.answer_message(parts))
+    assert framing.answer_parts(head, body) == parts
 
 
 # -- with a real bus ----------------------------------------------------------------------------
@@ -174,7 +178,7 @@ def test_an_answer_that_was_lost_is_given_again(bus_process, line):
     path = endpoints.master_direct(bus_process.opts)
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as first:
         first.connect(str(path))
-        first.sendall(direct.message(*frames.fire(line.producer, 1, 1, _body(1))))
+        first.sendall(framing.message(*frames.fire(line.producer, 1, 1, _body(1))))
         wait_for(lambda: _numbers(bus_process.opts) == [1])
     assert line.fire([_event(1)], 10) == 1
     assert line.fire([_event(2)], 10) == 2
@@ -239,8 +243,7 @@ class _Local:
         self.sockets = EventSockets(
             pull=f"ipc://{place}/pull.ipc",
             pub=f"ipc://{place}/pub.ipc",
-            fires=f"ipc://{place}/fires.ipc",
-            direct=self.path,
+            fires=endpoints.line_address(self.path),
             store=MemoryStore(),
             **arguments,
         )
@@ -275,14 +278,14 @@ def local(place):
 
 
 def _ask(client, number, body=None):
-    client.sendall(direct.message(*frames.fire(b"p", number, number, body or _body(number))))
+    client.sendall(framing.message(*frames.fire(b"p", number, number, body or _body(number))))
 
 
 def _answer(client):
     inbox = Inbox(LIMIT)
     while not (found := inbox.add(client.recv(4096))):
         pass
-    return frames.parse_answer(direct.answer_parts(*found[0]))
+    return frames.parse_answer(framing.answer_parts(*found[0]))
 
 
 def test_several_clients_and_several_messages_at_once(local):
@@ -293,11 +296,11 @@ def test_several_clients_and_several_messages_at_once(local):
     for number, client in enumerate(clients, 1):
         for n in (1, 2):
             body = _body(n)
-            client.sendall(direct.message(*frames.fire(b"p%d" % number, n, n, body)))
+            client.sendall(framing.message(*frames.fire(b"p%d" % number, n, n, body)))
     bus.turn()
     for client in clients:
         answers = Inbox(LIMIT).add(client.recv(4096))
-        found = [frames.parse_answer(direct.answer_parts(*parts)) for parts in answers]
+        found = [frames.parse_answer(framing.answer_parts(*parts)) for parts in answers]
         assert [answer.number for answer in found] == [1, 2]
         client.close()
     assert bus.sockets.status()["last_seq"] == 6
@@ -308,7 +311,7 @@ def test_garbage_costs_a_client_its_connection_and_nobody_else(local):
     bus = local()
     good, bad = bus.connect(), bus.connect()
     bus.turn()
-    bad.sendall(direct.message(*frames.fire(b"b", 1, 1, _body(1))) + b"\xff" * 100)
+    bad.sendall(framing.message(*frames.fire(b"b", 1, 1, _body(1))) + b"\xff" * 100)
     _ask(good, 1)
     bus.turn()
     assert _answer(good).number == 1
@@ -325,13 +328,13 @@ def test_what_is_framed_well_and_no_fire(local, head):
     bus = local()
     client = bus.connect()
     bus.turn()
-    client.sendall(direct.message(head, b"\xc1"))
+    client.sendall(framing.message(head, b"\xc1"))
     bus.turn()
     assert bus.status("malformed") == 1
     _ask(client, 1)
     bus.turn()
     answers = Inbox(LIMIT).add(client.recv(4096))
-    assert frames.parse_answer(direct.answer_parts(*answers[-1])).first_seq == 1
+    assert frames.parse_answer(framing.answer_parts(*answers[-1])).first_seq == 1
     client.close()
 
 
@@ -341,7 +344,7 @@ def test_a_client_who_goes_in_the_middle_leaves_nothing(local):
     before = open_descriptors()
     for _ in range(50):
         client = bus.connect()
-        client.sendall(direct.message(*frames.fire(b"p", 1, 1, _body(1)))[:-3])
+        client.sendall(framing.message(*frames.fire(b"p", 1, 1, _body(1)))[:-3])
         client.close()
         bus.turn()
     wait_for(lambda: bus.turn() or open_descriptors() == before)
@@ -418,11 +421,17 @@ def test_another_user_is_turned_away_whatever_the_modes(local):
     theirs.close()
 
 
+def _direct_socket(path):
+    store = MemoryStore()
+    watcher = Audience(Listeners(10), store, Counter())
+    return DirectSocket(path, LIMIT, 1 << 20, Complaints(), watcher)
+
+
 def test_a_file_that_a_killed_server_left_is_replaced(place):
     """Nobody has to clear it away."""
     path = place / "line.ipc"
-    DirectSocket(path, LIMIT, Complaints())._listener.close()
-    again = DirectSocket(path, LIMIT, Complaints())
+    _direct_socket(path)._listener.close()
+    again = _direct_socket(path)
     assert DirectLine(path).open()
     again.close()
     assert not DirectLine(path).open()
@@ -431,7 +440,7 @@ def test_a_file_that_a_killed_server_left_is_replaced(place):
 def test_a_place_that_cannot_be(place):
     """One line that names it."""
     with pytest.raises(Exception, match=f"cannot listen on {place}/none/line.ipc"):
-        DirectSocket(place / "none" / "line.ipc", LIMIT, Complaints())
+        _direct_socket(place / "none" / "line.ipc")
 
 
 def test_a_held_answer_goes_to_who_asks_again(local):

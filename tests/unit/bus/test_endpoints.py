@@ -62,10 +62,19 @@ def test_missing_options_are_named():
 def test_the_longest_names_are_those_that_the_configuration_counts_with():
     """The length check of sock_dir knows the real names."""
     functions = {
-        "master": ("master_pub", "master_fires", "master_pull", "master_link", "master_reactor"),
-        "minion": ("minion_pub", "minion_fires", "minion_pull"),
+        "master": (
+            "master_pub",
+            "master_pull",
+            "master_link",
+            "master_reactor",
+            "master_http",
+        ),
+        "minion": ("minion_pub", "minion_pull", "minion_reactor"),
     }
     for role, names in functions.items():
         paths = [endpoints.socket_path(getattr(endpoints, name)(MINION)) for name in names]
         paths.append(getattr(endpoints, f"{role}_direct")(MINION))
-        assert max(len(path.name) for path in paths) == settings.LONGEST_SOCKET_NAME[role]
+        paths.append(endpoints.socket_path(endpoints.master_reactor_named(MASTER, "standby-1")))
+        paths.append(endpoints.line_path(getattr(endpoints, f"{role}_fires")(MINION)))
+        longest = max(len(path.name) for path in paths)
+        assert longest == settings.LONGEST_SOCKET_NAME[role]

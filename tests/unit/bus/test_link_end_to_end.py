@@ -18,7 +18,7 @@ from bus.errors import AlreadyRunningError, BusError, JournalError
 from bus.frames import Fire
 from bus.jid import is_jid
 from bus.keys import Keypair, KeyStore, fingerprint
-from bus.link import protocol
+from bus.link import departures, protocol
 from bus.link.client import LinkClient
 from bus.link.connection import new_routing_id, set_curve_client
 from bus.link.protocol import Batch, Hello, Item, Ping, State
@@ -60,6 +60,10 @@ class MemoryBus:
         elif error is None:
             self.repeats += 1
         self._dones.append(lambda: on_done(None if error else 1, error))
+
+    @property
+    def inputs(self) -> list[Any]:
+        return [self.socket]
 
     def handle(self) -> None:
         """Nothing comes by itself."""
@@ -367,6 +371,35 @@ def test_another_process_of_a_minion_means_that_its_jobs_are_gone(master, join) 
     assert "another process of it came back" in data["reason"]
 
 
+def test_jobs_that_a_connection_may_have_lost_are_sent_again(
+    master, join, caplog, monkeypatch
+) -> None:
+    """Once a hello, with the arguments that they had; not those that have returned."""
+    monkeypatch.setattr("bus.link.server.OWING_SECONDS", 0.05)
+    caplog.set_level("INFO", "bus.link.server")
+    minion = join("web1")
+    done = _publish(master, minion)
+    jid = master.call("jobs.publish", tgt="web1", fun="test.echo", arg=["x"])["jid"]
+    until(lambda: len(minion.jobs) == 2, minion)
+    minion.link.send_return({"jid": done, "return": 7, "success": True})
+    until(lambda: master.bus.named(f"salt/job/{done}/ret/"), minion)
+    minion.link.say_hello()
+    until(lambda: len(minion.jobs) == 3, minion)
+    assert minion.jobs[1] == minion.jobs[2]
+    assert (minion.jobs[2]["jid"], minion.jobs[2]["arg"]) == (jid, ["x"])
+    monkeypatch.setattr("bus.link.jobs.JobStore.get", _cannot)
+    minion.link.say_hello()
+    until(lambda: master.call("status")["counters"].get("jobs_not_sent_again"), minion)
+    monkeypatch.setattr("bus.link.jobs.JobStore.get", lambda *_: None)  # it was forgotten
+    minion.link.say_hello()
+    until(lambda: caplog.text.count("jobs are sent to web1 again") == 2, minion)
+    assert len(minion.jobs) == 3
+
+
+def _cannot(*_: Any) -> None:
+    raise JournalError("the job record cannot be used")
+
+
 def test_a_minion_that_stays_away(master, join, monkeypatch) -> None:
     """What it owes is given up after a while, and said once."""
     monkeypatch.setattr("bus.link.owing.AWAY_SECONDS", 0.0)
@@ -377,6 +410,27 @@ def test_a_minion_that_stays_away(master, join, monkeypatch) -> None:
     minion.close()
     until(lambda: master.bus.named(f"salt/job/{jid}/gone/web1"))
     assert master.call("status")["owing"] == 0
+
+
+def test_what_is_owed_outlives_the_server(master, join, monkeypatch) -> None:
+    """The next one sends it again to the same process, and knows when that is another one."""
+    monkeypatch.setattr("bus.link.server.OWING_SECONDS", 0.05)
+    minion = join("web1")
+    jid = _publish(master, minion)
+    assert "runs" not in master.call("jobs.get", jid=jid)
+    master.restart()
+    until(lambda: len(minion.jobs) == 2, minion)
+    assert minion.jobs[0] == minion.jobs[1]
+    minion.link._connection.shut()
+    master.restart()
+    successor = join("web1", connect=False)
+    until(lambda: master.bus.named(f"salt/job/{jid}/gone/web1"), successor)
+    monkeypatch.setattr("bus.link.jobs.JobStore.give_up", _cannot)
+    lost = _publish(master, successor)
+    successor.link._connection.shut()
+    last = join("web1", connect=False)
+    until(lambda: master.bus.named(f"salt/job/{lost}/gone/web1"), last)
+    assert master.call("status")["counters"]["jobs_not_given_up"] == 1
 
 
 def test_a_return_is_not_replaced_by_a_made_up_one(master, join) -> None:
@@ -1031,3 +1085,38 @@ def test_the_memory_store_agrees_with_the_numbers() -> None:
     assert store.append([Fire(b"m:a", 1, 1, [event])])[0].fresh
     assert not store.append([Fire(b"m:a", 1, 1, [event])])[0].fresh
     assert store.append([Fire(b"m:a", 3, 3, [event])])[0].fresh
+
+
+def test_a_minion_that_does_nothing_any_more_is_gone(master, join, monkeypatch) -> None:
+    """Its connection is whole, as that of a stopped process is; when it goes on, it is back."""
+    waits = join("web2", connect=False)
+    until(lambda: waits.link.state == "pending", waits)
+    minion = join("web1")
+    monkeypatch.setattr(departures, "SILENT_SECONDS", 1.0)
+    until(lambda: master.call("minions.connected") == [])
+    told = send(minion, "here/again")
+    until(lambda: told, minion)
+    assert told == [(True, "")]
+    assert master.bus.tags().count("here/again") == 1
+    # One that waits for acceptance has nothing to say, and is told nevertheless.
+    monkeypatch.setattr(departures, "SILENT_SECONDS", 60.0)
+    master.keys.accept("web2")
+    until(lambda: waits.link.state == "connected", waits)
+
+
+def test_what_minions_may_fire(tmp_path) -> None:
+    """By the option; the sender hears why, and what comes after is taken."""
+    (tmp_path / "m").mkdir()
+    master = Master(tmp_path / "m", auto_accept=True, minion_may_fire=("host/{id}/*",))
+    minion = Minion(master, "web1")
+    try:
+        until(lambda: minion.link.state == "connected", minion)
+        refused, taken = send(minion, "host/web2/up"), send(minion, "host/web1/up")
+        until(lambda: refused and taken, minion)
+        assert refused[0][0] is False
+        assert "minion_may_fire" in refused[0][1]
+        assert taken == [(True, "")]
+        assert "host/web2/up" not in master.bus.tags()
+    finally:
+        minion.close()
+        master.close()

@@ -23,6 +23,7 @@ def test_a_return_settles_it(owing):
     owing.returned("7", "web9")
     assert [one.jid for one in owing.greeted("web1", B)] == ["2"]
     assert owing.minions == ["web2"]
+    assert owing.jobs == {"1"}
     assert len(owing) == 1
 
 
@@ -69,3 +70,17 @@ def test_it_has_a_limit():
     for jid in "123":
         owing.sent(jid, "f", "web1", A)
     assert [one.jid for one in owing.greeted("web1", B)] == ["2", "3"]
+
+
+def test_what_a_connection_may_have_lost(owing):
+    """All that the same process owes at its hello, in order and so many at a time, once."""
+    assert owing.unsure(10) == {}
+    owing.sent("3", "test.ping", "web1", A)
+    assert owing.greeted("web1", A) == []
+    owing.sent("4", "test.ping", "web1", A)
+    owing.returned("2", "web1")
+    assert owing.unsure(2) == {"web1": ["1"]}
+    assert owing.unsure(2) == {"web1": ["3"]}
+    assert owing.unsure(2) == {}
+    assert owing.greeted("web2", B) == [Lost("1", "web2", "test.sleep", RESTARTED)]
+    assert owing.unsure(2) == {}

@@ -29,7 +29,7 @@ from bus.keys import fingerprint
 from bus.link import admission, filesync, firstcontact, peers, streams, zap
 from bus.link.absence import Absence
 from bus.link.filesync import FileTree
-from bus.link.jobs import JobStore
+from bus.link.jobs import JobStore, packed_runs
 from bus.link.peers import Peer, Peers
 from bus.link.protocol import MAX_FILE_BYTES, Ack, Batch, Item, Refused
 from bus.link.streams import Streams
@@ -212,15 +212,15 @@ def test_what_is_no_master(value: Any) -> None:
 
 def test_trust(tmp_path: Path) -> None:
     """A fingerprint beats nothing, agrees with the pinned key, or is an error."""
-    assert Trust(tmp_path, "").key() is None
-    assert Trust(tmp_path, fingerprint(KEY)).key() == KEY
+    assert Trust(tmp_path, "").keys() == []
+    assert Trust(tmp_path, fingerprint(KEY)).keys() == [KEY]
     trust = Trust(tmp_path / "pki", "")
     trust.pin(KEY)
     trust.pin(KEY)
-    assert trust.key() == KEY
-    assert Trust(tmp_path / "pki", fingerprint(KEY)).key() == KEY
+    assert trust.keys() == [KEY]
+    assert Trust(tmp_path / "pki", fingerprint(KEY)).keys() == [KEY]
     with pytest.raises(KeyStateError, match="pinned"):
-        Trust(tmp_path / "pki", fingerprint(OTHER)).key()
+        Trust(tmp_path / "pki", fingerprint(OTHER)).keys()
     with pytest.raises(KeyStateError, match="fingerprint"):
         Trust(tmp_path, "nonsense")
 
@@ -309,6 +309,10 @@ def test_tags_that_a_minion_may_fire(tag: str) -> None:
         "salt/run/1/ret",
         "salt/job/1/ret/web1",
         "salt/job/1/new",
+        "salt/job/1/2/ret/web1",
+        "salt/job/1/2/prog/web1/1",
+        "salt/job/1/ret",
+        "salt/job",
         "salt/minion/web2/start",
         "salt/minion/web11/start",
         "salt/job/1/prog/web2/1",
@@ -536,6 +540,44 @@ def test_old_jobs_are_forgotten(tmp_path: Path) -> None:
     assert store.returns("20200101000000000000") == {}
     assert store.get(JID) is not None
     store.prune(0)
+    store.close()
+
+
+def test_who_owes_a_return_is_remembered_across_restarts(tmp_path: Path) -> None:
+    """Who was sent the job, has not returned it, and was not given up."""
+    store = JobStore(tmp_path / "jobs.db", 100)
+    ids = [str(int(JID) + more) for more in range(3)]
+    for jid in ids:
+        store.put({**job(jid, "a", "x", "b", "c"), "runs": packed_runs([LINE, b"", LINE, LINE])})
+    store.put(job(str(int(JID) + 3), "a"))  # of an earlier version
+    ret = {"jid": ids[1], "id": "a", "return": 1, "retcode": 0, "success": True}
+    store.returned(ret)
+    store.give_up(ids[1], "c")
+    store.give_up(ids[1], "c")
+    for ident in "abc":
+        store.give_up(ids[2], ident)
+    store.close()
+    store = JobStore(tmp_path / "jobs.db", 100)
+    found = [(known["jid"], owing) for known, owing in store.unreturned(10)]
+    assert found == [(ids[0], {"a", "b", "c"}), (ids[1], {"b"})]
+    assert list(store.unreturned(2)) == []
+    store.prune(4e9)
+    assert list(store.unreturned(10)) == []
+    store.close()
+
+
+def test_an_old_job_that_is_owed_is_not_forgotten(tmp_path: Path, monkeypatch) -> None:
+    """And is in nobody's way, however few are looked at in one go."""
+    monkeypatch.setattr("bus.link.jobs._PRUNE_AT_ONCE", 1)
+    store = JobStore(tmp_path / "jobs.db", 100)
+    owed, old = "20200101000000000000", "20200101000000000001"
+    store.put(job(owed, "a"))
+    store.put(job(old, "a"))
+    store.prune(1_795_339_850, {owed})
+    assert store.sent_to(owed, "a")
+    assert store.get(old) is None
+    store.prune(1_795_339_850)
+    assert store.get(owed) is None
     store.close()
 
 

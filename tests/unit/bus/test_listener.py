@@ -7,10 +7,21 @@ import zmq
 
 from bus import endpoints, frames, wire
 from bus.errors import NotRunningError
-from bus.listener import Listener
+from bus.listener import open_listener
 from bus.publisher import Publisher
 from bus.sockets import close_bound
-from tests.support import wait_for
+from tests.support import free_ports, running_bus, wait_for
+
+
+@pytest.fixture(params=["line", "groups"])
+def bus_process(request, master_opts):
+    """A bus on the direct line, and one on loopback ports, where ZeroMQ publishes."""
+    opts = master_opts
+    if request.param == "groups":
+        names = ("tcp_pub_port", "tcp_pull_port", "tcp_fires_port")
+        opts = opts.with_(ipc_mode="tcp", **dict(zip(names, free_ports(3), strict=True)))
+    with running_bus(opts) as running:
+        yield running
 
 
 @pytest.fixture
@@ -27,7 +38,7 @@ def listen(bus_process):
     made = []
 
     def make(prefix):
-        made.append(Listener(endpoints.master_fires(bus_process.opts), prefix))
+        made.append(open_listener(endpoints.master_fires(bus_process.opts), prefix))
         return made[-1]
 
     yield make
@@ -80,7 +91,7 @@ def test_the_marks_of_others_are_not_heard(publisher, listen):
 
 def test_no_bus_is_an_error_of_one_line(place):
     """Whether the socket file is missing or nobody is behind it."""
-    missing = Listener(f"ipc://{place}/no.ipc")
+    missing = open_listener(f"ipc://{place}/no.ipc")
     began = time.monotonic()
     with pytest.raises(
         NotRunningError, match=r"no bus answers at .*no.ipc: .*reactor up"
@@ -90,7 +101,7 @@ def test_no_bus_is_an_error_of_one_line(place):
     assert "\n" not in str(caught.value)
     missing.close()
     (place / "dead.ipc").touch()
-    dead = Listener(f"ipc://{place}/dead.ipc")
+    dead = open_listener(f"ipc://{place}/dead.ipc")
     with pytest.raises(NotRunningError):
         dead.wait_ready(0.2)
     dead.close()
@@ -123,7 +134,7 @@ def test_a_bus_that_comes_back_says_where_it_stands(bus_process, publisher, list
 def test_subscriptions_come_before_the_mark_when_it_connects_again(place, prefix):
     """ZeroMQ sends them anew in the order of their bytes: the one that asks is the last."""
     address = f"ipc://{place}/pub.ipc"
-    listener = Listener(address, prefix)
+    listener = open_listener(address, prefix)
 
     def subscriptions():
         server = zmq.Context.instance().socket(zmq.XPUB)
@@ -151,7 +162,7 @@ def test_foreign_messages_are_passed_over(place, caplog):
     address = f"ipc://{place}/pub.ipc"
     server = zmq.Context.instance().socket(zmq.XPUB)
     server.bind(address)
-    listener = Listener(address)
+    listener = open_listener(address)
     while not _one(server, listener).startswith(b"\1" + frames.SYNC):
         pass
     for parts in (
@@ -170,6 +181,7 @@ def test_foreign_messages_are_passed_over(place, caplog):
     server.close(linger=0)
 
 
+@pytest.mark.parametrize("bus_process", ["groups"], indirect=True)
 def test_after_many_messages_the_bus_says_where_it_stands(publisher, listen):
     """So the loss of the last ones is known without another event; a few events cost nothing."""
     listener = listen("")
@@ -190,7 +202,7 @@ def test_who_hears_a_prefix_knows_how_many_it_lost(place):
     address = f"ipc://{place}/pub.ipc"
     server = zmq.Context.instance().socket(zmq.XPUB)
     server.bind(address)
-    listener = Listener(address, "a/")
+    listener = open_listener(address, "a/")
     while not (topic := _one(server, listener)).startswith(b"\1" + frames.SYNC):
         pass
     run = 7 << frames.RUN_BITS

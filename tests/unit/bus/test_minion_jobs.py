@@ -84,12 +84,12 @@ def test_how_a_process_ended(code, text):
 
 
 def test_a_job_is_seen_once():
-    """An id is new once; the oldest are forgotten."""
+    """An id is new once; of those that are settled, and of no others, the oldest are forgotten."""
     seen = SeenJobs(limit=2)
-    assert [seen.add(jid) for jid in "aab"] == [True, False, True]
-    assert seen.add("c")
-    assert seen.add("a")
-    assert not seen.add("c")
+    assert [seen.add(jid) for jid in "aabcd"] == [True, False, True, True, True]
+    for jid in "bcdx":
+        seen.settle(jid)
+    assert [seen.add(jid) for jid in "acdbx"] == [False, False, False, True, True]
 
 
 @pytest.mark.parametrize("name", ["15", "TERM", "SIGTERM", " sigterm "])

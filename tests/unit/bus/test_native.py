@@ -16,6 +16,7 @@ from bus.config import private_dir
 from bus.errors import BusError, DataError, NotRunningError
 from bus.journal import JournalReader, journal_path
 from bus.native import resolve_since
+from bus.sockets import await_input
 from bus.store import MemoryStore
 from tests.support import SECONDS, open_descriptors, running_bus, wait_for
 
@@ -239,7 +240,7 @@ def test_a_minions_bus_has_no_history(minion_opts, place):
     def serve():
         while not ended.is_set():
             for socket in sockets.sockets:
-                if socket.poll(5):
+                if await_input(socket, 5):
                     sockets.handle(socket)
 
     thread = threading.Thread(target=serve)
@@ -344,9 +345,8 @@ def test_names_are_loaded_when_asked_for():
 @pytest.mark.parametrize(
     ("glob", "options"), [("*", {}), ("t/*", {"exact": True}), ("t/*", {"on_gap": None})]
 )
-def test_a_live_listener_knows_exactly_what_it_lost(master_opts, monkeypatch, glob, options):
+def test_a_live_listener_knows_exactly_what_it_lost(master_opts, glob, options):
     """Numbers of what it got and of its gaps make the whole, the last event included."""
-    monkeypatch.setattr("bus.listener.QUEUE", 10)
     opts = master_opts.with_(listener_queue_size=2 << 20)
     with running_bus(opts), bus.connect("master", opts, timeout=SECONDS) as events:
         _lose_and_count(events, glob, options)
@@ -379,7 +379,7 @@ def test_a_look_without_a_wait_sees_all_that_is_there(events, options):
     """Whether or not what came before it matches."""
     listening = events.listen("b/*", **options)
     events.fire_events([(tag, {}) for tag in ("a/1", "a/2", "a/3", "b/1")])
-    wait_for(lambda: listening._feed.socket.poll(10))
+    assert await_input(listening._feed.socket, SECONDS * 1000)
     assert listening.next(0).tag == "b/1"
 
 

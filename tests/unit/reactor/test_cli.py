@@ -629,6 +629,19 @@ class TestStatus:
             (status._of_bus, {"last_seq": 7}, True, "serves; the last event is 7"),
             (
                 status._of_bus,
+                {
+                    "last_seq": 7,
+                    "counters": {"dropped": 5},
+                    "slow_listeners": [{"pid": 9, "queued": 3}, {"pid": 8, "queued": 0}],
+                },
+                True,
+                (
+                    "serves; the last event is 7, 5 events lost by slow listeners, "
+                    "the listener of process 9 is 3 behind"
+                ),
+            ),
+            (
+                status._of_bus,
                 {"last_seq": 7, "counters": {"refused": 2}},
                 True,
                 "serves; the last event is 7, 2 fires refused",
@@ -739,7 +752,7 @@ def test_fire_imports_little():
         "from reactor.cli import main\n"
         "sys.argv = ['reactor', 'fire', 'a/b', 'x=1', '--config', '/nonexistent']\n"
         "try:\n    main()\n"
-        "except SystemExit:\n    import bus.direct, bus.endpoints\n"
+        "except SystemExit:\n    import bus.direct.firing, bus.endpoints\n"
         f"print([name for name in {heavy!r} if name in sys.modules])\n"
     )
     # Coverage, if it is measured, loads modules of its own.

@@ -269,7 +269,7 @@ def test_another_journal_is_read_from_its_start(reactor):
 def test_without_a_bus_it_says_so_and_ends(place, monkeypatch):
     """Once its patience is over, in one line."""
     opts = master_options(place)
-    monkeypatch.setattr(process, "_PATIENCE", 0.1)
+    monkeypatch.setattr(process, "PATIENCE", 0.1)
     stop = Stop()
     with pytest.raises(BusError, match=r"journal|running"):
         process.run(opts, stop)

@@ -7,8 +7,10 @@ import queue
 import pytest
 
 from bus.config import master_config
-from reactor.engine.reload import Reloader
+from reactor.engine.reload import MOST_LOOKS, Reloader
 from reactor.engine.sources import ConfiguredRules
+from reactor.rules.model import Source
+from reactor.rules.snapshot import Problem, Snapshot
 
 GOOD = "{name}:\n  on: a/*\n  do:\n    - event: out\n"
 
@@ -111,3 +113,51 @@ def test_rules_of_the_command_line_stay_beside_those_of_the_files(config, tmp_pa
     assert _names(first) == ["extra", "one"]
     (config / "master").write_text("rules: []\n")
     assert _names(rules.load(first)) == ["extra"]
+
+
+def test_one_that_never_began_can_be_closed(config):
+    """What failed before it, at a start, is what has to be said."""
+    rules = ConfiguredRules(master_config(config))
+    Reloader(rules, rules.load(), lambda *_: None).close()
+
+
+class Looks:
+    """Rules that are something else at each look, up to the last, which stays."""
+
+    def __init__(self, snapshots):
+        self._snapshots = list(snapshots)
+        self.count = 0
+
+    def load(self, previous=None):
+        self.count += 1
+        return self._snapshots.pop(0) if len(self._snapshots) > 1 else self._snapshots[0]
+
+    def prepare(self, paths, before):
+        """Nothing is made ahead."""
+
+    def watch_paths(self):
+        return ()
+
+
+def _loaded_by(looks, before):
+    loaded = queue.Queue()
+    reloader = Reloader(looks, before, lambda snapshot, seconds: loaded.put(snapshot))
+    reloader.start()
+    reloader.poke()
+    try:
+        return loaded.get(timeout=20)
+    finally:
+        reloader.close()
+
+
+def test_what_only_one_look_sees_is_not_in_force():
+    """A file that is moved during a look is seen twice or not at all."""
+    torn, whole = (Snapshot((), [Problem(Source(name), "x")], 2) for name in ("torn", "whole"))
+    assert _loaded_by(Looks([torn, whole]), Snapshot()) is whole
+
+
+def test_files_that_never_rest_are_taken_as_they_are():
+    """After some looks."""
+    looks = Looks(Snapshot((), [Problem(Source(f"f{n}"), "x")], n) for n in range(100))
+    assert _loaded_by(looks, Snapshot()).version == MOST_LOOKS
+    assert looks.count >= MOST_LOOKS + 1

@@ -209,6 +209,27 @@ def test_a_schedule_announces_itself_and_acts_once(bench):
     assert b.started == ["tick"]
 
 
+def test_a_time_that_an_event_read_late_does_not_count_is_done_by_itself(bench):
+    """A reactor that is killed announces once more, and knows of more; either way none is left out."""
+    b = bench("r:\n  every: 60s\n  do: [{event: 'tick-{{ data.missed }}'}]\n")
+    b.at(60)
+    [(tag, first)] = b.outbox.fired
+    b.die()
+    b.at(130)
+    [(tag, second)] = b.outbox.fired
+    assert (first["missed"], second["missed"]) == (0, 1)
+    b.fire(tag, **first)
+    b.fire(tag, **second)
+    b.turns()
+    assert b.started == ["tick-0"]
+    assert b.outbox.fired[-1][1]["missed"] == 0  # of the time at 120
+    b.fire(tag, **b.outbox.fired[-1][1])
+    b.turns()
+    assert b.started == ["tick-0", "tick-0"]
+    b.at(180)
+    assert b.outbox.fired[-1][1]["due"] > b.outbox.fired[-2][1]["due"]
+
+
 QUEUED = (
     "r:\n  on: x\n  mode: queued\n  by: data.id\n  do: [{event: '{{ data.id }}{{ data.n }}'}]\n"
 )
@@ -242,6 +263,58 @@ def test_single_and_a_full_queue_refuse_and_say_so(bench):
     [counters] = b.engine.statistics._rules.values()
     assert counters.skipped == 1
     assert counters.last_skip == "mode: single, and one is running for key a"
+
+
+AGED = QUEUED.replace("  by:", "  expires: 10m\n  by:")
+
+
+@pytest.mark.parametrize("mode", ["queued", "parallel\n  max: 1"])
+def test_what_waited_too_long_for_its_turn_does_not_begin(bench, mode):
+    """Its age counts when it would begin; who comes after it has its turn."""
+    b = bench(AGED.replace("queued", mode))
+    for number in range(3):
+        b.fire("x", id="a", n=number)
+    b.turns()
+    b.now = 500
+    b.fire("x", id="a", n=3)
+    b.turns()
+    b.now = 601
+    b.calls.end("a0")
+    b.turns()
+    assert b.started == ["a0", "a3"]
+    assert b.reports() == ["done", "cancelled", "cancelled"]
+    [first, _] = [data for tag, data in b.outbox.fired if tag.endswith("/cancelled")]
+    assert first["error"] == "expires: the event is 10m1s old, expires 10m"
+    b.calls.end("a3")
+    b.turns()
+    assert b.reports()[-1] == "done"
+    b.die()
+    assert b.started == []
+
+
+def test_a_rule_that_is_over_begins_nothing_that_waited(bench):
+    """A moment as well as an age."""
+    moment = iso(100)
+    b = bench(QUEUED.replace("  by:", f"  expires: '{moment}'\n  by:"))
+    b.fire("x", id="a", n=0)
+    b.fire("x", id="a", n=1)
+    b.turns()
+    b.now = 100
+    b.calls.end("a0")
+    b.turns()
+    assert b.started == ["a0"]
+    assert b.reports() == ["done", "cancelled"]
+
+
+def test_a_long_queue_of_what_ends_at_once_is_a_loop_not_a_tower(bench):
+    """Five hundred that follow each other within one turn."""
+    b = bench(QUEUED)
+    b.calls.start = lambda call, reaction, done: b.started.append(call.function) or done({}, None)
+    for number in range(500):
+        b.fire("x", id="a", n=number)
+    b.turns()
+    assert b.started == [f"a{number}" for number in range(500)]
+    assert b.reports() == ["done"] * 500
 
 
 def test_restart_ends_what_runs(bench):
@@ -405,3 +478,16 @@ def test_a_database_of_the_first_version_is_taken_over(tmp_path):
     [left] = state.unfinished()
     assert (left.seq, left.done, left.window, left.replies) == (3, {0}, None, {})
     state.close()
+
+
+def test_keys_that_had_to_go_are_counted_and_said(bench, caplog):
+    """Nothing is dropped without a count and a word."""
+    b = bench("r:\n  on: x\n  dedupe: {within: 1h, by: data.n}\n  do: [{event: go}]\n")
+    b.engine._memory._max_keys = 3
+    b.engine._memory.load([])
+    for number in range(5):
+        b.fire("x", n=number)
+    b.turns()
+    b.at(1)
+    assert b.engine.statistics.total["evicted"] == 2
+    assert "rule r: dedupe has more than 10000 keys" in caplog.text

@@ -6,6 +6,7 @@ from bus.record import CAUSE, Event
 from reactor.cli.telling import explanation, trace_lines
 from reactor.engine.explaining import Known, explain, would
 from reactor.rules.loading import RuleSet
+from reactor.rules.native import NativeRule
 from reactor.rules.nearness import nearest
 
 RULES = """
@@ -45,6 +46,61 @@ def test_a_condition_with_its_values_and_what_else_there_is(snapshot):
     assert "off: disabled" in text
     assert "failed to load" in text
     assert "bad.yaml:2" in text
+
+
+CONDITIONS = """
+all:
+  on: my/all
+  when:
+    - data.n > 3
+    - data.name == "x" or data.missing
+    - data.password == "hunter2"
+    - data.n < data.text
+  count: {at_least: 2, within: 1m}
+  do: [{event: x}]
+pair:
+  all_of: [my/all, my/other]
+  within: 1m
+  when: data.n == 1
+  do: [{event: x}]
+wrong:
+  on: my/all
+  vars: {n: "{{ data.n }}"}
+  do: [{event: x}]
+"""
+
+
+def test_each_condition_with_its_values(tmp_path):
+    """Those that held too, and behind one that did not; what is secret is not told."""
+    (tmp_path / "r.yaml").write_text(CONDITIONS)
+    rules = RuleSet(rules=[str(tmp_path)]).load()
+    data = {"n": 5, "name": "x", "password": "planted", "text": "t"}
+    found = explain(_event("my/all", data), rules, Known())
+    assert [p.message for p in rules.problems] == []
+    told = {verdict["rule"]: verdict["conditions"] for verdict in found["rules"]}
+    first, second, secret, broken = told["all"]
+    assert first == {"text": "data.n > 3", "state": "true", "values": ["data.n is 5"]}
+    assert second["state"] == "true"
+    assert second["values"] == ["data.missing is undefined", "data.name is 'x'"]
+    assert secret["state"] == "false"
+    assert "hunter2" not in str(secret)
+    assert "planted" not in str(secret)
+    assert broken["state"].startswith("error: ")
+    assert [each["state"] for each in told["pair"]] == ["false"]
+    assert told["wrong"] == []
+
+
+def test_conditions_that_cannot_be_worked_out(snapshot, monkeypatch):
+    """Whoever asks gets an answer all the same."""
+
+    def fall(_rule, _event):
+        raise RuntimeError("it fell over, password=planted")
+
+    monkeypatch.setattr(NativeRule, "accounts", fall)
+    found = explain(_event("my/hello", {"n": 5}), snapshot, Known())
+    (said,) = found["rules"][0]["conditions"]
+    assert said["state"].startswith("error: it fell over")
+    assert "planted" not in str(said)
 
 
 def test_a_trace_beats_a_guess(snapshot):

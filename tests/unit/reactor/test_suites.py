@@ -156,6 +156,69 @@ def test_check_of_reactor_files(folder):
     assert "reactor convert" in ended.output
 
 
+KINDS = """
+r:
+  on: x
+  do:
+    - caller: test.echo
+      args: [1]
+    - runner: test.arg
+      on_failure:
+        do:
+          - wheel: key.list_all
+    - local: test.ping
+      tgt: x
+"""
+
+
+def test_check_refuses_what_runs_elsewhere(folder):
+    """`caller` in a master's rules, the others in a minion's; with what to do instead."""
+    (folder / "r.yaml").write_text(KINDS)
+    ended = run("check", folder / "r.yaml")
+    assert ended.exit_code == 1
+    [line] = ended.stdout.splitlines()
+    assert line.startswith(
+        f"{folder}/r.yaml:5:7: error: r.do[0].caller: 'caller' runs on the minion"
+    )
+    assert "use 'local' with a target" in line
+    assert "--minion" in line
+    ended = run("check", "--minion", folder / "r.yaml")
+    assert ended.exit_code == 1
+    lines = ended.stdout.splitlines()
+    assert [line.removeprefix(f"{folder}/r.yaml:").partition(" runs on")[0] for line in lines] == [
+        "7:7: error: r.do[1].runner: 'runner'",
+        "10:13: error: r.do[1].on_failure.do[0].wheel: 'wheel'",
+        "11:7: error: r.do[2].local: 'local'",
+    ]
+    assert all("use 'caller'" in line and "event.send" in line for line in lines)
+
+
+def test_check_of_a_minion_knows_its_functions(folder):
+    """Its modules are at hand, so that an unknown one is an error; its configuration counts."""
+    bad = "r:\n  on: x\n  do: [{caller: test.pong}]\n"
+    (folder / "conf" / "minion").write_text("id: m1\nmaster: 127.0.0.1\nrules: [r.yaml]\n")
+    (folder / "conf" / "r.yaml").write_text(bad)
+    for arguments in ([], ["--minion"]):  # there is no master's file, so the role is plain
+        ended = run("check", *arguments)
+        assert ended.exit_code == 1, ended.output
+        assert "r.yaml:3:17: error: r.do[0].caller: no function 'test.pong'" in ended.stdout
+    (folder / "conf" / "master").write_text("rules: [r.yaml]\n")
+    assert "'caller' runs on the minion" in run("check").stdout
+    (folder / "conf" / "r.yaml").write_text(bad.replace("pong", "ping"))
+    assert run("check", "--minion").stdout == "1 rule, no problems\n"
+
+
+def test_check_refuses_reactor_files_of_the_other_side(folder):
+    """In Salt's form as well, in both spellings of local."""
+    (folder / "m.sls").write_text(
+        "a:\n  caller.test.ping: []\nb:\n  cmd.test.ping:\n    - tgt: x\n"
+    )
+    assert "m.sls:2:3: error: 'caller' runs on the minion" in run("check", folder / "m.sls").stdout
+    ended = run("check", folder / "m.sls", "--minion")
+    assert "m.sls:4:3: error: 'local' runs on the master" in ended.stdout
+    assert "m.sls:2" not in ended.stdout
+
+
 SLS = """\
 {# a comment #}
 {% set id = data['id'] %}

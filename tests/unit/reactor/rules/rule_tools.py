@@ -7,6 +7,7 @@ import datetime as dt
 from bus.record import Event
 from bus.yamlfile import load
 from reactor.rules.deciding import Announcement, Decider
+from reactor.rules.loading import RuleSet
 from reactor.rules.memory import Memory
 from reactor.rules.native import Builder
 from reactor.rules.snapshot import Snapshot
@@ -75,3 +76,10 @@ class Core:
             elif found.acts:
                 acting.append(found)
         return acting
+
+
+def salt_file(folder, text):
+    """Return the reactor file of a text."""
+    (folder / "f.sls").write_text(text)
+    [rule] = RuleSet(reactor_map=[{"x": str(folder / "f.sls")}], conf_dir=str(folder)).load().rules
+    return rule.file

@@ -8,6 +8,7 @@ from reactor.errors import RuleError
 from reactor.rules.model import Source
 from reactor.rules.native import Builder
 from reactor.rules.validation import Validator
+from tests.unit.reactor.rules.rule_tools import built, errors_of
 
 
 def _build(text):
@@ -253,3 +254,29 @@ def test_times_are_seconds(time, seconds):
     """A number with its unit, or seconds."""
     [call] = _plan(f"r: {{on: x, do: [{{local: a.b, tgt: x, timeout: {time}}}]}}", {}).calls
     assert call.options == {"timeout": seconds}
+
+
+@pytest.mark.parametrize(
+    ("keys", "wait"),
+    [
+        ("wait: true", 62.0),
+        ("wait: true, timeout: 5m", 302.0),
+        ("wait: 30s, timeout: 5m", 30.0),
+        ("wait: 1.5", 1.5),
+        ("wait: false", None),
+        ("timeout: 5m", None),
+    ],
+)
+def test_how_long_a_job_is_waited_for(keys, wait):
+    """As long as the job, and a moment more for it to say so; or as long as is said."""
+    rules, errors = built(f"r:\n  on: x\n  do: [{{local: test.ping, tgt: a, {keys}}}]\n")
+    assert errors == []
+    [call] = rules[0].plan(Event("x", {}, 1, "b"), {}).calls
+    assert call.options.get("wait") == wait
+
+
+@pytest.mark.parametrize("wait", ["0", "soon", "'{{ data.x }}'", "-1"])
+def test_a_wait_that_is_none_is_refused(wait):
+    """With what may stand there."""
+    [error] = errors_of(f"r:\n  on: x\n  do: [{{local: test.ping, tgt: a, wait: {wait}}}]\n")
+    assert error.startswith("r.yaml:3: r.do[0].wait: wait is true or false, or a time above 0")

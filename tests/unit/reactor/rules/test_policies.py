@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reactor.rules import deciding
 from reactor.rules.deciding import Announcement
 from reactor.rules.memory import Memory
 from reactor.rules.policies import ORDER, shown
@@ -288,6 +289,35 @@ def test_one_event_can_complete_two_windows():
     assert len({outcome.key for outcome in acting}) == len(acting) == 2
 
 
+def test_one_event_can_complete_the_windows_of_many_keys():
+    """Each of them acts, one at once and the others as soon as there is nothing more to read."""
+    items = ", ".join(f"{{on: x, by: data.k{n}, name: n{n}}}" for n in range(5))
+    core = Core(f"r:\n  all_of: [{items}]\n  within: 1m\n{DO}")
+    keys = ["", "a", "b", "c", "d"]
+    found = []
+    for turn in range(5):
+        # Each item of each key sees one of the events; the last of them completes all windows.
+        assert not any(outcome.acts for outcome in found)
+        values = {f"k{n}": keys[(n + turn) % 5] for n in range(5)}
+        found = core.feed(turn, "x", **values) + core.advance(turn)
+    acting = [outcome for outcome in found if outcome.acts]
+    assert sorted(outcome.window["key"] for outcome in acting) == keys
+    assert len({outcome.key for outcome in acting}) == 5
+    assert core.advance(999) == []
+
+
+def test_one_event_can_open_windows_that_end_for_each_key():
+    """Each wait of none_of has its own end."""
+    core = Core(
+        "r:\n  any_of: [{on: x, by: data.a, name: p}, {on: x, by: data.b, name: q}, "
+        "{on: x, by: data.c, name: s}]\n  none_of: {on: ok, by: data.a}\n  within: 1m\n" + DO
+    )
+    core.feed(0, "x", a="1", b="2", c="3")
+    core.feed(1, "ok", a="2")
+    ended = core.advance(60)
+    assert sorted(outcome.window["key"] for outcome in ended if outcome.acts) == ["1", "3"]
+
+
 def test_none_of_alone_watches_from_the_start():
     """No event is needed; it acts again and again while none comes."""
     core = Core("r:\n  none_of: backup/done\n  within: 1h\n" + DO)
@@ -462,3 +492,25 @@ def test_all_unknown_keys_of_a_rule_are_said_at_once():
 def test_durations_are_shown_as_people_write_them():
     """Without needless precision."""
     assert [shown(s) for s in (0, 0.25, 1.26, 12.4, 754.3)] == ["0s", "250ms", "1s300ms", "12s", "12m34s"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "all_of: [{on: x, by: data.id}, {on: y, by: data.id}]\n  within: 1h\n",
+        "on: x\n  none_of: y\n  within: 1h\n  by: data.id\n",
+    ],
+)
+def test_windows_that_ended_early_leave_no_timers_behind(policy, monkeypatch):
+    """Else an hour's worth of them would fill the memory; what still waits has its own."""
+    monkeypatch.setattr(deciding, "_LEAST_TIMERS", 50)
+    core = Core(f"r:\n  {policy}{DO}")
+    core.feed(0, "x", id="waits")
+    for number in range(1_000):
+        core.feed(number, "x", id=number)
+        core.feed(number, "y", id=number)
+        assert len(core.decider._timers) <= 51
+    found = core.advance(3600)
+    if "none_of" in policy:
+        assert [outcome.window["key"] for outcome in found] == ["waits"]
+    assert not any("waits" in dict(table.items()) for table in core.memory._tables.values())

@@ -1,9 +1,4 @@
-"""The direct line to a bus: a plain UNIX stream, for who fires one thing and waits for its answer.
-
-It carries the frames of `bus.frames`, and saves the two threads that ZeroMQ has between a caller
-and a socket: half of the time of a round trip. A message is the lengths of its two parts, and
-these parts. Without ZeroMQ's import, so that `reactor fire` starts fast.
-"""
+"""Firing over the direct line: for who fires one thing and waits for its answer."""
 
 from __future__ import annotations
 
@@ -11,94 +6,22 @@ import contextlib
 import logging
 import select
 import socket
-import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from bus import frames
+from bus.direct.framing import MAX_ANSWER_BYTES, RECEIVE_BYTES, Inbox, answer_parts, message
 from bus.errors import BusError, WireError
 from bus.frames import Answer
 
 log = logging.getLogger(__name__)
 
-_LENGTHS = struct.Struct(">HI")
-MAX_HEAD_BYTES: Final = 1024
-MAX_ANSWER_BYTES: Final = 1 << 20
-RECEIVE_BYTES: Final = 65_536
-
 SLOWER_SECONDS: Final = 0.25
 """How long one waits who was told that he fires too fast."""
 _FIRST_LOOK, _LAST_LOOK = 0.005, 0.1
 """Seconds between two looks whether a bus that went away is back: doubling."""
-
-
-def message(head: bytes, body: bytes = b"") -> bytes:
-    """Return two parts as one message."""
-    return _LENGTHS.pack(len(head), len(body)) + head + body
-
-
-def answer_message(parts: list[bytes]) -> bytes:
-    """Return the frames of an answer, see `frames.parse_answer`, as one message."""
-    return message(parts[0], b"\0".join(parts[1:]))
-
-
-def answer_parts(head: bytes, body: bytes) -> list[bytes]:
-    """Return the frames in an `answer_message`."""
-    return [head, *body.split(b"\0", 1)] if body else [head]
-
-
-class Inbox:
-    """Puts the messages of a stream together.
-
-    Args:
-        limit: the longest second part in bytes.
-
-    Attributes:
-        error: why nothing that comes now can be read: a part was too long.
-    """
-
-    __slots__ = ("_limit", "_waiting", "error")
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._waiting = bytearray()
-        self.error: WireError | None = None
-
-    def add(self, data: bytes) -> list[tuple[bytes, bytes]]:
-        """Return the messages that ``data`` completes."""
-        if not self._waiting:
-            head, body = self._lengths(data, 0)
-            end = _LENGTHS.size + head
-            if head and len(data) == end + body:  # nearly always: one message by itself
-                return [(data[_LENGTHS.size : end], data[end:])]
-        self._waiting += data
-        return self._whole()
-
-    def _whole(self) -> list[tuple[bytes, bytes]]:
-        found: list[tuple[bytes, bytes]] = []
-        waiting, at = self._waiting, 0
-        while True:
-            head, body = self._lengths(waiting, at)
-            begin = at + _LENGTHS.size
-            end = begin + head + body
-            if not head or len(waiting) < end:
-                break
-            found.append((bytes(waiting[begin : begin + head]), bytes(waiting[begin + head : end])))
-            at = end
-        del waiting[:at]
-        return found
-
-    def _lengths(self, data: bytes | bytearray, at: int) -> tuple[int, int]:
-        """Return the lengths of the parts of the message at ``at``; zeros if there is none."""
-        if len(data) < at + _LENGTHS.size:
-            return 0, 0
-        head, body = _LENGTHS.unpack_from(data, at)
-        if not 1 <= head <= MAX_HEAD_BYTES or body > self._limit:
-            self.error = WireError(f"a message of {head} and {body} bytes on the direct line")
-            return 0, 0
-        return head, body
 
 
 class DirectLine:
