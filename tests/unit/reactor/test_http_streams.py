@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import subprocess
 import sys
 
 import pytest
@@ -16,7 +15,6 @@ from reactor.http.buffers import PIECE, pieces
 from reactor.http.filters import Filter
 from reactor.http.guard import Scrubbing
 from reactor.http.streams import Stream, Streams, sse, websocket, websocket_numbered
-from tests.system import ROOT
 
 
 class TestPieces:
@@ -186,22 +184,6 @@ class TestWhoIsLetGo:
 
 async def _run(send, is_valid=lambda: True):
     return await _held(_streams(_Hub()), send, is_valid)
-
-
-@pytest.mark.parametrize(
-    ("soft", "wanted", "limit"), [(64, 200, 200), (64, 9_000, 300), (300, 100, 300)]
-)
-def test_descriptors(soft, wanted, limit):
-    """As many as wanted, as far as it is allowed, and never fewer than before."""
-    code = (
-        "import resource; from reactor.http.buffers import allow_descriptors\n"
-        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, 300))\n"
-        f"print(allow_descriptors({wanted}), *resource.getrlimit(resource.RLIMIT_NOFILE))"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert ended.stdout.split() == [str(limit), str(limit), "300"]
 
 
 @pytest.mark.parametrize("form", [logsetup.OneLine, logsetup.Json])
