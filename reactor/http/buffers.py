@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.sslproto
-import resource
 from collections.abc import Iterator
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -38,22 +37,6 @@ def spare_tls_reads() -> None:
     after their request.
     """
     asyncio.sslproto.SSLProtocol.max_size = _TLS_READ
-
-
-def allow_descriptors(wanted: int) -> int:
-    """Let this process have as many files and connections as it may, up to ``wanted``.
-
-    Shells and services often begin with 1,024, however many more are allowed.
-
-    Returns:
-        The limit from now on.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft == resource.RLIM_INFINITY or soft >= limit:
-        return soft
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    return limit
 
 
 def pieces(chunk: bytes) -> Iterator[memoryview]:

@@ -11,22 +11,22 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import zmq
 
-from bus import endpoints, wire
-from bus.errors import BusError, WireError
+from bus import endpoints
+from bus.errors import BusError
 from bus.feed import Feed, Numbered
 from bus.journal import JournalReader, journal_path
 from bus.listener import open_listener
 from bus.native import Since, resolve_since
 from bus.stopping import Stop
-from reactor.http import jsonout
+from reactor.http.batches import BATCH_BYTES, Batch, Row, batches_of, rows_of
 from reactor.http.filters import Filter
+from reactor.http.pages import Pages
 
 log = logging.getLogger(__name__)
 
@@ -34,15 +34,11 @@ RING_BYTES = 2 << 20
 """Bytes of encoded events that are kept for all streams together: who is further behind reads the
 journal, which the system has in memory too."""
 
-_MOST_SHARED = 4
-"""Filters that a batch keeps its chunks for: what more there are is made for each stream."""
-
 PAGE = 500
 """Events that are read at once."""
 
-BATCH_BYTES = 64 << 10
-"""Bytes of encoded events of one batch, or one event: a slow client has about this many on the
-way, and so much besides what its connection holds."""
+_MOST_PAGES = 16
+"""Batches from the journal that are kept for others who are as far behind."""
 
 _AHEAD = 8
 """Batches that wait for the loop before the thread reads on."""
@@ -52,52 +48,6 @@ _LINGER = 5.0
 """Seconds that the thread goes on after the last stream has ended: a browser comes back soon."""
 
 _READERS = 2
-
-_OVERHEAD = 200
-"""Bytes of an event in the ring besides its text."""
-
-
-class Row(NamedTuple):
-    """One event: its number, its tag, and ``{"tag": ..., "data": ...}`` as JSON."""
-
-    seq: int
-    tag: str
-    json: str
-
-
-@dataclass(slots=True)
-class Batch:
-    """Events that follow each other.
-
-    Attributes:
-        before: the number before the first one.
-        last: the number of the last one.
-        rows: those that could be read.
-        size: bytes of them.
-    """
-
-    before: int
-    last: int
-    rows: list[Row]
-    size: int = 0
-    _chunks: dict[tuple[Any, ...], bytes] = field(default_factory=dict)
-
-    def chunk(self, wanted: Filter, encode: Callable[[Row], str]) -> bytes:
-        """Return what a stream gets of it; made once for all with the same filter and form."""
-        key = (wanted, encode)
-        found = self._chunks.get(key)
-        if found is None:
-            chosen = self.rows if wanted.is_all else [r for r in self.rows if wanted(r.tag)]
-            found = "".join(map(encode, chosen)).encode()
-            if len(self._chunks) < _MOST_SHARED:
-                self._chunks[key] = found
-        return found
-
-    def since(self, after: int) -> Batch:
-        """Return the part of it behind ``after``."""
-        if after <= self.before:
-            return self
-        return Batch(after, self.last, [row for row in self.rows if row.seq > after])
 
 
 class Hub:
@@ -121,6 +71,7 @@ class Hub:
         self._linger: asyncio.TimerHandle | None = None
         self._pool = ThreadPoolExecutor(_READERS, "journal")
         self._readers = threading.local()
+        self._pages = Pages(self._read_page, lambda page: page.size >= BATCH_BYTES, _MOST_PAGES)
         self.last = 0
         self.epoch = 0
 
@@ -155,6 +106,7 @@ class Hub:
         opened: asyncio.Future[int] = self._loop.create_future()
         thread = _Reading(self._opts, self._loop, opened, self._take, self._gone)
         self._ring.clear()
+        self._pages.clear()
         self._size = 0
         thread.start()
         try:
@@ -170,6 +122,7 @@ class Hub:
             self._thread.stop()
             self._thread = None
         self._ring.clear()
+        self._pages.clear()
         self._size = 0
 
     def close(self) -> None:
@@ -188,6 +141,7 @@ class Hub:
             return
         if is_new_bus:
             self._ring.clear()
+            self._pages.clear()
             self._size = self.last = 0
             self.epoch += 1
         self._ring.append(batch)
@@ -233,13 +187,16 @@ class Hub:
             return None
         if self._ring and self._ring[0].before <= seq:
             return self._from_ring(seq)
-        return await self._loop.run_in_executor(self._pool, self._from_journal, seq, self.last)
+        return await self._pages.get(seq)
 
     def _from_ring(self, seq: int) -> Batch:
         for batch in reversed(self._ring):
             if batch.before <= seq:
                 return batch.since(seq)
         raise AssertionError("the ring begins before seq")  # pragma: no cover
+
+    async def _read_page(self, seq: int) -> Batch:
+        return await self._loop.run_in_executor(self._pool, self._from_journal, seq, self.last)
 
     def _from_journal(self, seq: int, upto: int) -> Batch:
         page = self._reader().read(seq, PAGE, upto)
@@ -292,34 +249,6 @@ class Hub:
 
 _MOST_LOOKED = 50_000
 """Events that a question about recent ones looks through."""
-
-
-def rows_of(events: Iterable[Numbered]) -> list[Row]:
-    """Decode events; what cannot be decoded is left out."""
-    rows = []
-    for seq, raw in events:
-        try:
-            tag, data = wire.unpack_event(raw)
-        except WireError as error:
-            log.warning("the event %d cannot be read: %s", seq, error)
-            continue
-        rows.append(Row(seq, tag, jsonout.dumps({"tag": tag, "data": data})))
-    return rows
-
-
-def batches_of(before: int, events: Iterable[Numbered]) -> Iterator[Batch]:
-    """Decode events that come behind ``before``, and yield them in batches that are not large."""
-    batch = Batch(before, before, [])
-    for seq, raw in events:
-        batch.last = seq
-        for row in rows_of([(seq, raw)]):
-            batch.rows.append(row)
-            batch.size += len(row.json) + _OVERHEAD
-        if batch.size >= BATCH_BYTES:
-            yield batch
-            batch = Batch(seq, seq, [])
-    if batch.last > batch.before:
-        yield batch
 
 
 class _Reading(threading.Thread):

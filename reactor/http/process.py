@@ -11,13 +11,14 @@ from typing import Any
 
 import uvicorn
 
+from bus.descriptors import raise_limit, warn_if_few
 from bus.errors import ConfigError
 from bus.stopping import Stop
 from reactor.http import certificate
 from reactor.http.address import url_of
 from reactor.http.answering import Answering
 from reactor.http.app import create_app
-from reactor.http.buffers import Connection, allow_descriptors, spare_tls_reads
+from reactor.http.buffers import Connection, spare_tls_reads
 from reactor.http.guard import Scrubbing
 from reactor.http.hooks import hooks_of
 from reactor.http.services import Services
@@ -45,7 +46,7 @@ def run(opts: Mapping[str, Any], stop: Stop, answering: Answering) -> None:
     hooks_of(opts)  # refused at the start, not at the first request
     cert, key = certificate.prepare(opts)
     spare_tls_reads()
-    allow_descriptors(_MOST_CONNECTIONS)
+    warn_if_few(raise_limit(), int(opts["http_max_streams"]), "event streams")
     with contextlib.closing(bind(opts)) as listener:
         asyncio.run(_serve(opts, stop, listener, (cert, key), answering))
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from bus.errors import BusError
 from reactor.http import jsonout
+from reactor.http.batches import Row
 from reactor.http.errors import TooManyError
 from reactor.http.filters import Filter
-from reactor.http.hub import Hub, Row
+from reactor.http.hub import Hub
 
 log = logging.getLogger(__name__)
 

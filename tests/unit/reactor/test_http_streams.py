@@ -3,21 +3,18 @@
 import asyncio
 import json
 import logging
-import subprocess
 import sys
 
 import pytest
 
 from bus.wire import pack_event
 from reactor import logsetup
-from reactor.http import hub as hubs
 from reactor.http import streams as module
+from reactor.http.batches import BATCH_BYTES, Batch, Row, batches_of, rows_of
 from reactor.http.buffers import PIECE, pieces
 from reactor.http.filters import Filter
 from reactor.http.guard import Scrubbing
-from reactor.http.hub import Batch, Row, batches_of, rows_of
 from reactor.http.streams import Stream, Streams, sse, websocket, websocket_numbered
-from tests.system import ROOT
 
 
 class TestPieces:
@@ -48,7 +45,7 @@ class TestBatches:
 
     def test_all_numbers_in_order(self):
         """Each batch follows the one before, and none is larger than it has to be."""
-        size = hubs.BATCH_BYTES // 3
+        size = BATCH_BYTES // 3
         events = [(seq, _wire("x" * size)) for seq in range(5, 12)]
         batches = list(batches_of(4, events))
         assert len(batches) > 2
@@ -187,22 +184,6 @@ class TestWhoIsLetGo:
 
 async def _run(send, is_valid=lambda: True):
     return await _held(_streams(_Hub()), send, is_valid)
-
-
-@pytest.mark.parametrize(
-    ("soft", "wanted", "limit"), [(64, 200, 200), (64, 9_000, 300), (300, 100, 300)]
-)
-def test_descriptors(soft, wanted, limit):
-    """As many as wanted, as far as it is allowed, and never fewer than before."""
-    code = (
-        "import resource; from reactor.http.buffers import allow_descriptors\n"
-        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, 300))\n"
-        f"print(allow_descriptors({wanted}), *resource.getrlimit(resource.RLIMIT_NOFILE))"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert ended.stdout.split() == [str(limit), str(limit), "300"]
 
 
 @pytest.mark.parametrize("form", [logsetup.OneLine, logsetup.Json])
