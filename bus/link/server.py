@@ -84,8 +84,8 @@ SILENCE_CHECK_SECONDS = 1.0
 DRAIN_SECONDS = 2.0
 
 SEND_QUEUE = 2_000
-HANDSHAKE_MS = 10_000
-"""A stranger who connects and says nothing is not kept."""
+HANDSHAKE_MS = 20_000
+"""A stranger who connects and says nothing is not kept; a busy minion host may be that slow."""
 KEEPALIVE_SECONDS = 15
 REBIND_SECONDS = 5.0
 DEFAULT_GRACE = 2_592_000.0
