@@ -566,6 +566,14 @@ OPTIONS: tuple[Option, ...] = (
         "Seconds after which a job is killed; 0 for never.",
         minimum=0,
     ),
+    Option(
+        "job_memory_max",
+        "int",
+        0,
+        _MINION,
+        "Bytes of memory that a job, and each process that it starts, may take; 0 for no limit.",
+        minimum=0,
+    ),
 )
 
 

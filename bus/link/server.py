@@ -87,8 +87,8 @@ SEND_QUEUE = 2_000
 RECEIVE_QUEUE = 100
 """Messages of one connection that wait in memory, each perhaps as large as the largest: some more
 than a minion has batches on its way. What comes after waits with its sender."""
-HANDSHAKE_MS = 10_000
-"""A stranger who connects and says nothing is not kept."""
+HANDSHAKE_MS = 20_000
+"""A stranger who connects and says nothing is not kept; a busy minion host may be that slow."""
 KEEPALIVE_SECONDS = 15
 REBIND_SECONDS = 5.0
 DEFAULT_GRACE = 2_592_000.0

@@ -17,7 +17,7 @@ from bus.broker.server import EventHook, EventSockets
 from bus.config.directories import private_dir
 from bus.keys import Keypair
 from bus.link.client import LinkClient
-from bus.minion import accepted, worker
+from bus.minion import accepted, memory, worker
 from bus.minion.accepted import AcceptedJobs
 from bus.minion.load import load
 from bus.minion.nursery import Entry
@@ -132,8 +132,10 @@ class RealParts:
     def entry(self, opts: Mapping[str, Any]) -> Entry:
         """Return what a worker process runs."""
         limit = int(opts["max_event_size"])
+        most = int(opts.get("job_memory_max", 0))
 
         def run(sock: socket.socket) -> None:
+            memory.bound(most)
             worker.main(sock, partial(load, opts), limit)
 
         return run
