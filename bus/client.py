@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ from bus.jid import JidMaker
 from bus.listener import Listener
 from bus.returns import Answer, Batch, Following
 from bus.running import Outcome, current_user, run_function
+from bus.tags import tagify
 
 __all__ = ["Caller", "LocalClient", "RunnerClient", "WheelClient"]
 
@@ -612,6 +614,50 @@ class _MasterFunctions:
         fun, arg, kwarg = _from_low(low)
         return self.cmd(fun, arg, kwarg=kwarg, full_return=full_return)
 
+    def cmd_async(self, low: Mapping[str, Any], local: bool = True) -> dict[str, str]:
+        """Begin a function given as low data, in a thread of its own, and do not wait.
+
+        The program does not end before the function has.
+
+        Args:
+            low: as for `cmd_sync`.
+            local: accepted as in Salt.
+
+        Returns:
+            ``tag`` and ``jid``: the events ``<tag>/new`` and ``<tag>/ret`` tell of it.
+        """
+        del local
+        fun, arg, kwarg = _from_low(low)
+        return self._begin(fun, arg, kwarg)
+
+    def asynchronous(
+        self, fun: str, low: Mapping[str, Any], user: str = "UNKNOWN", pub: Any = None
+    ) -> dict[str, str]:
+        """`cmd_async`, with the function's name beside its low data."""
+        del pub
+        _, arg, kwarg = _from_low({**low, "fun": fun})
+        return self._begin(fun, arg, kwarg, {} if user == "UNKNOWN" else {"user": user})
+
+    def _begin(
+        self,
+        fun: str,
+        arg: Sequence[Any],
+        kwarg: Mapping[str, Any],
+        pub_data: Mapping[str, Any] | None = None,
+    ) -> dict[str, str]:
+        jid = self._jids.next()
+        # A connection to the bus is for one thread.
+        other = type(self)(self.opts)
+
+        def work() -> None:
+            try:
+                other._run(fun, arg, kwarg, jid, pub_data or {})  # noqa: SLF001 - of this class
+            finally:
+                other.close()
+
+        threading.Thread(target=work, name=f"{self.kind}-{jid}").start()
+        return {"tag": tagify([jid], _EVENTS_OF[self.kind]), "jid": jid}
+
     def _run(
         self,
         fun: str,
@@ -639,6 +685,7 @@ class _MasterFunctions:
             self._event = None
 
 
+_EVENTS_OF = {"runner": "run", "wheel": "wheel"}
 _LOW_KEYS = {"fun", "arg", "kwarg", "client", "eauth", "token", "username", "password"}
 
 

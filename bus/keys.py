@@ -146,9 +146,9 @@ class Keypair:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not path.exists():
-                _make_secret(path)
+                make_secret(path)
             pair = cls._read(path)
-            _keep_public(path.with_suffix(".pub"), pair.public)
+            keep_public(path.with_suffix(".pub"), pair.public)
         except OSError as error:
             raise ConfigError(
                 f"the key cannot be read or made: {error.strerror}", str(path)
@@ -201,10 +201,10 @@ class Keypair:
             ) from error
 
 
-def _make_secret(path: Path) -> None:
+def make_secret(path: Path) -> None:
     """Write a new secret; when another process was first, its secret stays."""
     _, secret = zmq.curve_keypair()
-    temporary = _write_beside(path, secret + b"\n", 0o600)
+    temporary = write_beside(path, secret + b"\n", 0o600)
     try:
         with contextlib.suppress(FileExistsError):
             os.link(temporary, path)
@@ -246,8 +246,8 @@ class MinionKeys:
         try:
             # The file, not what is remembered of it: it must be there after a restart too.
             if not self._new.exists():
-                _make_secret(self._new)
-            _sync_folder(self._new.parent)
+                make_secret(self._new)
+            sync_folder(self._new.parent)
         except OSError as error:
             raise ConfigError(
                 f"the next key cannot be made: {error.strerror}", str(self._new)
@@ -266,32 +266,52 @@ class MinionKeys:
         assert self.next is not None
         try:
             self._new.replace(self._path)
-            _sync_folder(self._path.parent)
+            sync_folder(self._path.parent)
             self.current, self.next = self.next, None
-            _keep_public(self._path.with_suffix(".pub"), self.current.public)
+            keep_public(self._path.with_suffix(".pub"), self.current.public)
         except OSError as error:
             raise ConfigError(
                 f"the new key cannot be put in place: {error.strerror}", str(self._path)
             ) from error
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
     """See to it that what was renamed in a folder is still so after a loss of power."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags | os.O_CLOEXEC)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def _keep_public(path: Path, public: bytes) -> None:
+def keep_public(path: Path, public: bytes) -> None:
+    """Write a public key to ``path`` unless it is there."""
     if not path.exists() or path.read_bytes().strip() != public:
         write_public(path, public)
 
 
-def write_public(path: Path, public: bytes) -> None:
-    """Write a public key to ``path``, whole or not at all."""
-    _write_beside(path, public + b"\n", 0o644).replace(path)
+def write_public(path: Path, public: bytes, *, sync: bool = True) -> None:
+    """Write a public key to ``path``, whole or not at all; ``sync`` waits for the disk."""
+    write_beside(path, public + b"\n", 0o644, sync=sync).replace(path)
+
+
+def sync_files(paths: Iterable[Path]) -> None:
+    """See to it that what was written to files, and their names, outlive a loss of power.
+
+    What is gone or cannot be read any more is passed over.
+    """
+    folders = set()
+    for path in paths:
+        with contextlib.suppress(OSError):
+            _sync(path, os.O_RDONLY | os.O_NOFOLLOW)
+            folders.add(path.parent)
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            sync_folder(folder)
 
 
 def read_public(path: Path) -> bytes | None:
@@ -324,13 +344,15 @@ def _unlink(path: Path) -> None:
         raise ConfigError(f"cannot delete this key: {error.strerror}", str(path)) from error
 
 
-def _write_beside(path: Path, content: bytes, mode: int) -> Path:
+def write_beside(path: Path, content: bytes, mode: int, *, sync: bool = True) -> Path:
+    """Write a new file in the folder of ``path``, to be renamed; return where it is."""
     temporary = path.with_name(f".{secrets.token_hex(8)}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(handle, "wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(file.fileno())
     return temporary
 
 
@@ -361,6 +383,24 @@ class _Folder:
         settled = self._clock() - changed_at > _SETTLE_NS
         self._seen = changed_at if settled else None
         return self.keys != before
+
+    def look(self, ident: str) -> bool:
+        """Read the key of one minion, whatever the folder's time says; return whether it is new.
+
+        Costs one ``stat`` while nothing has changed, however many keys there are.
+        """
+        before = self.keys.get(ident)
+        path = self.path / ident
+        try:
+            status = os.lstat(path)
+            mark = (status.st_ino, status.st_mtime_ns)
+            if self._files.get(ident) != mark:
+                self.keys[ident] = check_public(path.read_bytes().strip())
+                self._files[ident] = mark
+        except (OSError, KeyStateError):
+            self.keys.pop(ident, None)
+            self._files.pop(ident, None)
+        return self.keys.get(ident) != before
 
     def _read(self) -> None:
         keys: dict[str, bytes] = {}
@@ -401,6 +441,7 @@ class KeyStore:
     def __init__(self, pki_dir: str | Path, clock: Callable[[], int] = time.time_ns) -> None:
         self._dir = Path(pki_dir)
         self._folders: dict[str, _Folder] = {}
+        self._unsynced: list[Path] = []
         self.version = 0
         for state, name in FOLDERS.items():
             path = self._dir / name
@@ -462,28 +503,51 @@ class KeyStore:
         """
         check_minion_id(ident)
         check_public(public)
-        self.refresh()
+        self._look(ident)
         state = self.state(ident, public)
         wanted = REJECTED if auto_reject else ACCEPTED if auto_accept else PENDING
         if state == PENDING and wanted != PENDING:
             self._move(ident, PENDING, wanted)
+            self._unsynced.append(self._folders[wanted].path / ident)
         elif state == UNKNOWN:
             self._first_contact(ident, public, wanted)
         elif state == DENIED and self._folders[DENIED].keys.get(ident) != public:
-            self._write(DENIED, ident, public)
-        self.refresh()
+            self._write(DENIED, ident, public, sync=False)
+        else:
+            return state
+        self._look(ident)
         return self.state(ident, public)
+
+    def _look(self, ident: str) -> None:
+        """Take over what has changed of one minion: thousands may be new, one after the other."""
+        changes = [folder.look(ident) for folder in self._folders.values()]
+        self.version += any(changes)
 
     def _first_contact(self, ident: str, public: bytes, wanted: str) -> None:
         if wanted == ACCEPTED or len(self._folders[wanted].keys) < MAX_PENDING:
-            self._write(wanted, ident, public)
+            self._write(wanted, ident, public, sync=False)
 
-    def _write(self, state: str, ident: str, public: bytes) -> None:
+    def _write(self, state: str, ident: str, public: bytes, *, sync: bool = True) -> None:
         path = self._folders[state].path / ident
         try:
-            write_public(path, public)
+            write_public(path, public, sync=sync)
         except OSError as error:
             raise ConfigError(f"cannot keep this key: {error.strerror}", str(path)) from error
+        if not sync:
+            self._unsynced.append(path)
+
+    def take_unsynced(self) -> list[Path]:
+        """Return the files that `submit` wrote and that are to be given to `sync_files`.
+
+        A loss of power before that undoes a first contact, and the minion makes it again.
+        """
+        paths, self._unsynced = self._unsynced, []
+        return paths
+
+    def counts(self) -> dict[str, int]:
+        """Return how many keys each folder holds, by the folder's name."""
+        self.refresh()
+        return {FOLDERS[state]: len(folder.keys) for state, folder in self._folders.items()}
 
     def _move(self, ident: str, source: str, target: str) -> bool:
         """Move a key; False if another process was first."""
@@ -538,7 +602,7 @@ class KeyStore:
             self._write(ACCEPTED, ident, new)
             try:
                 # The minion forgets its old secret as soon as it hears of this.
-                _sync_folder(self._folders[ACCEPTED].path)
+                sync_folder(self._folders[ACCEPTED].path)
             except OSError as error:
                 raise ConfigError(f"cannot keep this key: {error.strerror}", ident) from error
         self.refresh()
@@ -601,18 +665,25 @@ class KeyStore:
                 for ident in self._matching(source, glob)
                 if self._move(ident, source, target)
             }
+            sync_files(self._folders[target].path / ident for ident in moved)
         self.refresh()
         return sorted(moved)
 
     def _matching(self, state: str, glob: str) -> Ids:
         return [ident for ident in self._folders[state].keys if fnmatch.fnmatchcase(ident, glob)]
 
-    def delete(self, glob: str) -> Ids:
-        """Delete all keys whose id matches ``glob``, in whatever state, and return their ids."""
+    def delete(self, glob: str, states: Iterable[str] = tuple(FOLDERS)) -> Ids:
+        """Delete all keys whose id matches ``glob``, and return their ids.
+
+        Args:
+            glob: matched as `fnmatch.fnmatchcase` does.
+            states: in which of these; by default in whatever state.
+        """
         gone = set()
         with self._lock():
             self.refresh()
-            for state, folder in self._folders.items():
+            for state in states:
+                folder = self._folders[state]
                 for ident in self._matching(state, glob):
                     _unlink(folder.path / ident)
                     gone.add(ident)

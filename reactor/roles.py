@@ -17,6 +17,8 @@ def master_roles(opts: Mapping[str, Any]) -> list[Role]:
     """
     from bus.broker import process as bus_process
     from bus.config import private_dir
+    from bus.descriptors import raise_limit, warn_if_few
+    from bus.keys import KeyStore
     from bus.link.server import LinkServer
     from reactor.engine import process as engine_process
     from reactor.engine.state import prepare
@@ -24,9 +26,13 @@ def master_roles(opts: Mapping[str, Any]) -> list[Role]:
     def bus_role(stop: Stop) -> None:
         # Before the first event: a reactor that is new reads from here on.
         prepare(private_dir(opts["state_dir"]))
+        raise_limit()
         bus_process.run(opts, stop)
 
     def link_role(stop: Stop) -> None:
+        limit = raise_limit()
+        accepted = KeyStore(opts["pki_dir"]).counts()["minions"]
+        warn_if_few(limit, accepted, "accepted minions")
         LinkServer(opts).run(stop)
 
     def reactor_role(stop: Stop) -> None:

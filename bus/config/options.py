@@ -422,6 +422,14 @@ OPTIONS: tuple[Option, ...] = (
         _MASTER,
         "Whose keys are rejected unseen, one a line; by default `autoreject.conf` beside the file.",
     ),
+    Option(
+        "minion_may_fire",
+        "texts",
+        ("*",),
+        _MASTER,
+        "Globs of the tags that minions may fire, `{id}` being the minion's own; the tags by which "
+        "only the master speaks are never among them.",
+    ),
     Option("nodegroups", "mapping", _NOTHING, _MASTER, "Name to compound target, for `-N`."),
     Option(
         "timeout",
@@ -438,6 +446,15 @@ OPTIONS: tuple[Option, ...] = (
         86_400,
         _MASTER,
         "Seconds that jobs and their returns are kept.",
+        minimum=0,
+    ),
+    Option(
+        "master_key_grace_seconds",
+        "int",
+        2_592_000,
+        _MASTER,
+        "Seconds during which a key of the master that was replaced still vouches for the new one "
+        "to minions that were away; 0 keeps no old key.",
         minimum=0,
     ),
     # Minion

@@ -32,6 +32,7 @@ from bus.link.absence import Absence
 from bus.link.connection import DOWN, FAILED, UP, Connection
 from bus.link.failback import Failback
 from bus.link.firstcontact import Question
+from bus.link.handover import HandoverQuestion
 from bus.link.outbox import Done, Outbox
 from bus.link.protocol import (
     EVENT,
@@ -44,6 +45,7 @@ from bus.link.protocol import (
     Hello,
     Item,
     Job,
+    MasterKeys,
     Ping,
     Pong,
     Refused,
@@ -82,8 +84,13 @@ FAILOVER_SECONDS = 5.0
 FIRST_DELAY = 0.1
 ABSENT_DELAY = 0.5
 """Between tries that stay on this host, since nobody is connected."""
+REPEAT_DELAY = 1.0
+"""Before a hello that was sent is sent again: it does not get lost, but a busy master is late."""
 LAST_DELAY = 20.0
 ERROR_DELAY = 30.0
+HANDOVER_SECONDS = 2.0
+"""How long to ask a master that proves none of the keys that we know for the one after them."""
+HANDOVER_DELAY = 30.0
 FIRST_QUESTION_DELAY = 0.3
 LAST_QUESTION_DELAY = 5.0
 
@@ -159,7 +166,9 @@ class LinkClient:
         self._connection = Connection(context, keypair, limit, backoff.reconnect(jitter))
         self._question: Question | None = None
         self._unproven: bytes | None = None
-        self._key: bytes | None = None
+        self._server_key = b""
+        self._key_turn = 0
+        self._next_handover = clock()
         self._requests: dict[int, OnReply] = {}
         self._request_number = 0
         now = clock()
@@ -333,11 +342,11 @@ class LinkClient:
         self._began = self._heard = now
         self._obstacle = (self.master.name, "no connection")
         try:
-            key = self._trust.key()
-            if key is None:
-                self._start_asking(now)
+            keys = self._trust.keys()
+            if keys:
+                self._connect(keys[self._key_turn % len(keys)], now)
             else:
-                self._connect(key, now)
+                self._start_asking(now, Question(self.master.host, self.master.port))
         except (BusError, zmq.ZMQError) as error:
             self._stay_away(error, now)
 
@@ -353,21 +362,23 @@ class LinkClient:
         self._next_try = now + ERROR_DELAY
 
     def _connect(self, key: bytes, now: float) -> None:
+        self._server_key = key
         self._connection.open(self.master, key)
-        self._key = key
         self._enter(CONNECTING)
         self._delay = FIRST_DELAY
         self._next_try = now
 
-    def _start_asking(self, now: float) -> None:
-        self._question = Question(self.master.host, self.master.port)
+    def _start_asking(self, now: float, question: Question) -> None:
+        self._question, self._began = question, now
         self._delay = FIRST_QUESTION_DELAY
         self._next_try = now
 
     def _ask_on(self, now: float) -> None:
         assert self._question is not None
         key = self._question.poll()
-        if key is not None:
+        if isinstance(self._question, HandoverQuestion):
+            self._ask_for_next(self._question, key, now)
+        elif key is not None:
             self._stop_asking()
             self._unproven = key
             self._connect(key, now)
@@ -375,10 +386,56 @@ class LinkClient:
             self._stop_asking()
             self._turn += 1
             self._next_try = now
-        elif now >= self._next_try:
+        else:
+            self._ask_again(now)
+
+    def _ask_again(self, now: float) -> None:
+        if self._question is not None and now >= self._next_try:
             self._question.send()
             self._next_try = now + self._spread(self._delay)
             self._delay = min(self._delay * 2, LAST_QUESTION_DELAY)
+
+    def _refused_key(self, now: float) -> None:
+        """The master does not prove the key that we know it by: try others, then ask for one."""
+        known = self._trust.keys()
+        self._key_turn += 1
+        if self._key_turn % max(len(known), 1):
+            self._connection.shut()
+            self._next_try = now + self._spread(FIRST_DELAY)
+        elif known and now >= self._next_handover:
+            self._connection.shut()
+            self._next_handover = now + self._spread(HANDOVER_DELAY)
+            pair = self._rotation.keypair
+            self._start_asking(
+                now, HandoverQuestion(self.master.host, self.master.port, pair, known)
+            )
+        else:
+            self._refused_by_all(now)
+
+    def _refused_by_all(self, now: float) -> None:
+        self._warn_once(
+            f"the master {self.master.host} port {self.master.port} does not prove the "
+            f"key that is expected: {self._trust.advice}"
+        )
+        if len(self._masters) > 1 or self._key_turn > 1:
+            self._connection.shut()
+            self._turn += 1
+            self._next_try = now + self._spread(
+                min(ABSENT_DELAY * self._key_turn, LAST_QUESTION_DELAY)
+            )
+
+    def _ask_for_next(self, question: HandoverQuestion, key: bytes | None, now: float) -> None:
+        if key is not None:
+            self._stop_asking()
+            log.info("the master's key %s is followed by another", fingerprint(question.answered))
+            self._trust.hand_over(question.answered, [key])
+            self._key_turn = 0
+            self._connect(key, now)
+        elif now - self._began > HANDOVER_SECONDS:
+            self._stop_asking()
+            self._refused_by_all(now)
+        else:
+            self._ask_again(now)
 
     def _whereabouts(self) -> tuple[str, str]:
         """Return where the master should be, and what is known of why it is not."""
@@ -399,6 +456,7 @@ class LinkClient:
             self._reconnect(now)
         elif now >= self._next_try:
             sent = self._send_hello()
+            self._delay = max(self._delay, REPEAT_DELAY if sent else FIRST_DELAY)
             self._next_try = now + self._spread(self._delay)
             self._delay = min(self._delay * 2, LAST_DELAY if sent else ABSENT_DELAY)
 
@@ -441,7 +499,7 @@ class LinkClient:
         if now - self._heard > SILENCE_SECONDS:
             log.warning("the master %s has fallen silent: connecting again", self.master.host)
             self._reconnect(now)
-        elif self._is_elsewhere and self._failback.is_back(now, self._key):
+        elif self._is_elsewhere and self._failback.is_back(now, self._server_key):
             self._go_back(now)
         elif now >= self._next_ping:
             self._next_ping = now + self._spread(PING_SECONDS)
@@ -486,11 +544,14 @@ class LinkClient:
                 self._proved()
             elif change == DOWN:
                 self._lost_link(self._clock())
-            elif change == FAILED:
-                self._warn_once(
-                    f"the master {self.master.host} port {self.master.port} does not prove the "
-                    f"key that is expected: {self._trust.advice}"
-                )
+            elif change == FAILED and self._connection.is_open:
+                self._take_refusal(self._clock())
+
+    def _take_refusal(self, now: float) -> None:
+        try:
+            self._refused_key(now)
+        except BusError as error:
+            self._warn_once(str(error))
 
     def _proved(self) -> None:
         """The handshake is over, so the master has the secret of the key that we know it by."""
@@ -501,10 +562,21 @@ class LinkClient:
                 self._trust.pin(key)
             except BusError as error:
                 self._warn_once(str(error))
+        else:
+            self._pin_successor()
+        self._key_turn = 0
         self._delay = FIRST_DELAY
         self._next_try = self._clock()
         if self.state != CONNECTED:
             self._try_hello(self._next_try)
+
+    def _pin_successor(self) -> None:
+        """The key that was proved is the one to begin with from now on."""
+        try:
+            if self._trust.proved(self._server_key):
+                log.info("the master's key is %s now", fingerprint(self._server_key))
+        except BusError as error:
+            self._warn_once(str(error))
 
     def _lost_link(self, now: float) -> None:
         if self.state == CONNECTED:
@@ -549,8 +621,21 @@ class LinkClient:
                 self._take_state(state)
             case Changed():
                 self._on_changed()
+            case MasterKeys(keys):
+                self._take_master_keys(keys)
             case Pong():
                 pass
+
+    def _take_master_keys(self, keys: list[bytes]) -> None:
+        """Keep the master's next key, and say so once it is on the disk."""
+        if self._unproven is not None or self.state != CONNECTED:
+            return
+        try:
+            self._trust.hand_over(self._server_key, keys)
+        except BusError as error:
+            self._warn_once(str(error))
+            return
+        self.request({"knows": keys[-1]}, lambda _value, _error: None)
 
     def _take_reply(self, number: int, value: Any, error: str) -> None:
         on_reply = self._requests.pop(number, None)

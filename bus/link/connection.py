@@ -15,7 +15,10 @@ from bus.sockets import Socket
 
 HEARTBEAT_MS = 5_000
 HEARTBEAT_TIMEOUT_MS = 15_000
-HANDSHAKE_MS = 5_000
+HANDSHAKE_MS = 20_000
+"""A master to which ten thousand come back at once may need that long until it is our turn; to
+give up earlier only makes the queue longer. Where there is another master, the link is not so
+patient: `bus.link.client.FAILOVER_SECONDS`."""
 SEND_QUEUE = 1_000
 
 _WATCHED = (

@@ -10,6 +10,7 @@ import contextlib
 import secrets
 import socket
 import time
+from collections.abc import Callable
 
 from zmq.utils import z85
 
@@ -47,6 +48,10 @@ def parse_answer(datagram: bytes, nonce: bytes) -> bytes | None:
     return z85.encode(datagram[-32:])
 
 
+Answerer = Callable[[bytes], bytes | None]
+"""Returns the answer to a datagram, or None if it gets none."""
+
+
 class Responder:
     """The master's side, for a loop that polls its socket.
 
@@ -54,15 +59,22 @@ class Responder:
         interface: the address to listen on.
         port: the number of the link's port.
         public: the master's key in Z85.
+        hand_over: answers a datagram that asks for the successor of a key.
+
+    Attributes:
+        public: may be changed.
 
     Raises:
         OSError: the address cannot be bound.
     """
 
-    def __init__(self, interface: str, port: int, public: bytes) -> None:
+    def __init__(
+        self, interface: str, port: int, public: bytes, hand_over: Answerer = lambda _: None
+    ) -> None:
         family = socket.AF_INET6 if ":" in interface else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_DGRAM)
-        self._public = public
+        self.public = public
+        self._hand_over = hand_over
         try:
             self.socket.setblocking(False)
             self.socket.bind((interface.strip("[]"), port))
@@ -77,7 +89,7 @@ class Responder:
                 datagram, sender = self.socket.recvfrom(QUESTION_BYTES + 1)
             except OSError:  # nothing waits, or an ICMP error of an earlier answer
                 return
-            reply = answer(datagram, self._public)
+            reply = answer(datagram, self.public) or self._hand_over(datagram)
             if reply is not None:
                 with contextlib.suppress(OSError):
                     self.socket.sendto(reply, sender)
@@ -113,13 +125,19 @@ class Question:
     def send(self) -> None:
         """Ask (again)."""
         with contextlib.suppress(OSError):
-            self.socket.send(question(self._nonce))
+            self.socket.send(self._datagram())
+
+    def _datagram(self) -> bytes:
+        return question(self._nonce)
+
+    def _key_in(self, datagram: bytes) -> bytes | None:
+        return parse_answer(datagram, self._nonce)
 
     def poll(self) -> bytes | None:
         """Return the key in Z85 if the answer has come."""
         for _ in range(_MAX_PER_TURN):
             try:
-                key = parse_answer(self.socket.recv(ANSWER_BYTES + 1), self._nonce)
+                key = self._key_in(self.socket.recv(QUESTION_BYTES + 1))
             except OSError:  # nothing waits, or nobody listens there yet
                 return None
             if key is not None:

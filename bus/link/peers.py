@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,7 @@ class Peer:
         grains: what the minion says of itself.
         heard: when it last sent something.
         run: which process of the minion it is.
+        knows: the master's next key, if the minion has said that it keeps it.
     """
 
     routing: bytes
@@ -40,12 +42,18 @@ class Peer:
     grains: dict[str, Any]
     heard: float
     run: bytes = b""
+    knows: bytes = b""
 
 
 class Peers:
-    """All connections that have said hello; each accepted minion has one at most."""
+    """All connections that have said hello; each accepted minion has one at most.
+
+    Attributes:
+        version: grows whenever a minion may have come or gone.
+    """
 
     def __init__(self) -> None:
+        self.version = 0
         self._accepted: dict[bytes, Peer] = {}
         self._waiting: OrderedDict[bytes, Peer] = OrderedDict()
         self._by_id: dict[str, Peer] = {}
@@ -57,6 +65,13 @@ class Peers:
         """Go through a copy, so that peers can be forgotten meanwhile."""
         return iter([*self._accepted.values(), *self._waiting.values()])
 
+    def silent_since(self, moment: float) -> list[Peer]:
+        """Return the accepted ones that were not heard since ``moment``.
+
+        Those that wait for acceptance have no reason to say anything.
+        """
+        return [peer for peer in self._accepted.values() if peer.heard < moment]
+
     def get(self, routing: bytes) -> Peer | None:
         """Return the peer with this routing id."""
         return self._accepted.get(routing) or self._waiting.get(routing)
@@ -64,6 +79,11 @@ class Peers:
     def minion(self, ident: str) -> Peer | None:
         """Return the connection of an accepted minion."""
         return self._by_id.get(ident)
+
+    @property
+    def ids(self) -> AbstractSet[str]:
+        """The ids of the accepted minions that are connected, as of now: no copy."""
+        return self._by_id.keys()
 
     def connected(self) -> list[str]:
         """Return the ids of the accepted minions that are connected, sorted."""
@@ -82,6 +102,7 @@ class Peers:
             self.forget(older)
         self._accepted[peer.routing] = peer
         self._by_id[peer.id] = peer
+        self.version += 1
 
     def forget(self, peer: Peer) -> None:
         """Forget a connection."""
@@ -89,3 +110,4 @@ class Peers:
         known = self._accepted.pop(peer.routing, None)
         if known is not None and self._by_id.get(known.id) is known:
             del self._by_id[known.id]
+            self.version += 1

@@ -16,6 +16,10 @@ class Presence:
         self._before: frozenset[str] = frozenset()
         self._due = 0.0
 
+    def is_due(self, now: float) -> bool:
+        """Say whether something is to be said though nobody has come or gone."""
+        return now >= self._due
+
     def events(self, connected: Iterable[str], now: float) -> list[tuple[str, dict[str, Any]]]:
         """Return the events that are due, as (tag, data).
 

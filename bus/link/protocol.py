@@ -12,7 +12,15 @@ from typing import Any, Final, NamedTuple
 
 from bus import wire
 from bus.errors import BusError, WireError
-from bus.keys import ACCEPTED, DENIED, PENDING, REJECTED, UNKNOWN, check_minion_id
+from bus.keys import (
+    ACCEPTED,
+    DENIED,
+    PENDING,
+    REJECTED,
+    UNKNOWN,
+    check_minion_id,
+    check_public,
+)
 
 VERSION: Final = "1"
 
@@ -257,8 +265,28 @@ class Changed:
     """The files that minions take over from the master have changed."""
 
 
+@dataclass(frozen=True, slots=True)
+class MasterKeys:
+    """By which keys the master is known from now on; a minion keeps them, and says so.
+
+    Attributes:
+        keys: the one in use, and the next one while it is being rotated; in Z85.
+    """
+
+    keys: list[bytes]
+
+    def __post_init__(self) -> None:
+        _need(isinstance(self.keys, list) and 1 <= len(self.keys) <= 2, "too many or no keys")
+        for key in self.keys:
+            _need(isinstance(key, bytes), "a wrong key")
+            try:
+                check_public(key)
+            except BusError as error:
+                raise WireError(str(error)) from error
+
+
 Up = Hello | Batch | Request | Ping | Bye
-Down = Welcome | State | Job | Ack | Refused | Reply | Pong | Changed
+Down = Welcome | State | Job | Ack | Refused | Reply | Pong | Changed | MasterKeys
 Message = Up | Down
 
 UP: Final[Mapping[int, type[Any]]] = {1: Hello, 2: Batch, 3: Request, 4: Ping, 5: Bye}
@@ -271,6 +299,7 @@ DOWN: Final[Mapping[int, type[Any]]] = {
     38: Reply,
     39: Pong,
     40: Changed,
+    41: MasterKeys,
 }
 _KINDS: Final[Mapping[type[Any], int]] = {kind: number for number, kind in {**UP, **DOWN}.items()}
 _FIELDS: Final[Mapping[type[Any], tuple[str, ...]]] = {

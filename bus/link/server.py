@@ -25,19 +25,19 @@ from bus.keys import (
     PENDING,
     REJECTED,
     UNKNOWN,
-    Keypair,
     KeyStore,
     check_public,
     fingerprint,
 )
-from bus.link import admission, autosign, protocol
+from bus.link import admission, autosign, handover, protocol
 from bus.link.autosignfiles import Policy
 from bus.link.budget import Budget
-from bus.link.connection import HANDSHAKE_MS, HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS
+from bus.link.departures import Departures, Silence
 from bus.link.filesync import FileTree
 from bus.link.firstcontact import Responder
 from bus.link.held import Held
 from bus.link.jobs import JobStore, runs_of
+from bus.link.mayfire import EVERYTHING, MayFire
 from bus.link.owing import Lost, Owing
 from bus.link.peers import Peer, Peers, is_routing_id
 from bus.link.presence import Presence
@@ -50,6 +50,7 @@ from bus.link.protocol import (
     Hello,
     Item,
     Job,
+    MasterKeys,
     Ping,
     Pong,
     Refused,
@@ -60,11 +61,13 @@ from bus.link.protocol import (
 )
 from bus.link.publishing import Publishing
 from bus.link.streams import OnDone, PublisherLike, Streams
+from bus.link.syncing import Syncer
 from bus.link.zap import DOMAIN, ZapHandler
+from bus.masterkeys import MasterKeys as KeyFiles
 from bus.publisher import Publisher
 from bus.rpc import Methods
 from bus.rpc import Server as RpcServer
-from bus.sockets import Socket
+from bus.sockets import Socket, send_pair
 from bus.sockets import context as default_context
 from bus.tags import tagify
 from bus.targets import Grains
@@ -76,12 +79,24 @@ FILES_SECONDS = 1.0
 PRUNE_SECONDS = 60.0
 PROBE_SECONDS = 1.0
 OWING_SECONDS = 1.0
+SILENCE_CHECK_SECONDS = 1.0
 DRAIN_SECONDS = 2.0
 
 SEND_QUEUE = 2_000
 RECEIVE_QUEUE = 100
 """Messages of one connection that wait in memory, each perhaps as large as the largest: some more
 than a minion has batches on its way. What comes after waits with its sender."""
+HANDSHAKE_MS = 10_000
+"""A stranger who connects and says nothing is not kept."""
+KEEPALIVE_SECONDS = 15
+REBIND_SECONDS = 5.0
+DEFAULT_GRACE = 2_592_000.0
+BACKLOG = 4_096
+"""Connections that the system keeps until they are taken; it caps this at net.core.somaxconn.
+
+With ZeroMQ's 100, most of ten thousand minions that come back at once find the queue full, and
+TCP tries again only after one second, then three, then seven.
+"""
 MAX_PER_TURN = 256
 MAX_RECALLED = 2_000
 """Of so many jobs a new server finds out whose returns are owed."""
@@ -185,6 +200,7 @@ class LinkServer:
         self._max_message = protocol.max_message(self._max_event_size)
         self._complaints = Complaints(clock)
         self._auth_budget = Budget(AUTH_EVENTS_PER_SECOND, clock)
+        self._handover_budget = Budget(handover.ANSWERS_PER_SECOND, clock)
         self._peers = Peers()
         self._told: OrderedDict[tuple[str, bytes], str] = OrderedDict()
         self._rotated: dict[str, bytes] = {}
@@ -193,13 +209,18 @@ class LinkServer:
         self._grains: dict[str, Grains] = {}
         self._dues: dict[str, float] = {}
         self._presence = Presence() if opts.get("presence_events") else None
+        self._presence_version = -1
         self._held = Held(clock())
         self._owing = Owing()
+        self._may_fire = MayFire(opts.get("minion_may_fire", EVERYTHING))
+        self._silence = Silence(clock())
         self._policy = Policy(opts)
         self._keys = KeyStore(opts["pki_dir"])
         self._keys.refresh()
         self._keys_version = self._keys.version
-        self._keypair = Keypair.load_or_create(opts["pki_dir"], "master")
+        grace = float(opts.get("master_key_grace_seconds", DEFAULT_GRACE))
+        self._master_keys = KeyFiles(opts["pki_dir"], grace)
+        self._keypair = self._master_keys.current
         roots = opts.get("file_roots") or {}
         self._files = FileTree([str(root) for root in roots.get("base", ())])
         with contextlib.ExitStack() as stack:
@@ -223,6 +244,10 @@ class LinkServer:
         stack.callback(self._zap.close)
         self._router = self._make_router()
         stack.callback(self._router.close, linger=200)
+        self._departures = Departures(self._router, self._clock)
+        stack.callback(self._departures.close)
+        self._syncer = Syncer()
+        stack.callback(self._syncer.close)
         self.port = self._bind()
         self._responder = self._make_responder()
         stack.callback(self._responder.close)
@@ -245,10 +270,17 @@ class LinkServer:
             zmq.ROUTER_HANDOVER: 1,
             zmq.SNDHWM: SEND_QUEUE,
             zmq.RCVHWM: RECEIVE_QUEUE,
+            zmq.BACKLOG: BACKLOG,
             zmq.MAXMSGSIZE: self._max_message,
-            zmq.HEARTBEAT_IVL: HEARTBEAT_MS,
-            zmq.HEARTBEAT_TIMEOUT: HEARTBEAT_TIMEOUT_MS,
             zmq.HANDSHAKE_IVL: HANDSHAKE_MS,
+            # Not ZeroMQ's heartbeats: to end one of its timers, libzmq looks through those of all
+            # connections, and with ten thousand that took most of a processor. The kernel finds
+            # the hosts that are gone, `Silence` the processes that do nothing any more.
+            zmq.TCP_KEEPALIVE: 1,
+            zmq.TCP_KEEPALIVE_IDLE: KEEPALIVE_SECONDS,
+            zmq.TCP_KEEPALIVE_INTVL: KEEPALIVE_SECONDS // 3,
+            zmq.TCP_KEEPALIVE_CNT: 3,
+            zmq.TCP_MAXRT: 2_000 * KEEPALIVE_SECONDS,
             zmq.IPV6: int(":" in self._opts["interface"]),
         }
         for option, value in options.items():
@@ -271,7 +303,7 @@ class LinkServer:
     def _make_responder(self) -> Responder:
         host = str(self._opts["interface"])
         try:
-            return Responder(host, self.port, self._keypair.public)
+            return Responder(host, self.port, self._keypair.public, self._hand_over)
         except OSError as error:
             raise AlreadyRunningError(
                 f"cannot listen on {host} port {self.port} in UDP: {error.strerror}"
@@ -301,6 +333,10 @@ class LinkServer:
             "status": lambda _: self.status(),
             "minions.connected": lambda _: self._connected(),
             "minions.grains": lambda _: self._known_grains(),
+            "keys.master": lambda _: self._rotation_status(),
+            "keys.master_prepare": lambda _: self._prepare_rotation(),
+            "keys.master_switch": lambda _: self._switch_key(),
+            "keys.master_cancel": lambda _: self._cancel_rotation(),
             **self._publishing.methods,
         }
 
@@ -331,6 +367,7 @@ class LinkServer:
         handlers: dict[Any, Callable[[], None]] = {
             self._zap.socket: self._zap.handle,
             self._router: self._take_messages,
+            self._departures.socket: self._departures.handle,
             self._responder.socket.fileno(): self._responder.handle,
             self._publisher.socket: self._publisher.handle,
             self._rpc.socket: self._rpc.handle,
@@ -345,21 +382,30 @@ class LinkServer:
         """Do what time brings."""
         self._flush_jobs()
         self._look_at_keys_if_due()
+        self._syncer.sync(self._keys.take_unsynced())
         if self._due("publisher", KEYS_SECONDS):
             self._publisher.tick()
-        if self._due("files", FILES_SECONDS) and self._files.has_changed():
-            self._tell_all(Changed())
+        if self._due("files", FILES_SECONDS):
+            if self._files.has_changed():
+                self._tell_all(Changed())
+            self._look_at_master_keys()
         if self._due("prune", PRUNE_SECONDS):
             self._prune()
         self._tell_presence()
+        if self._due("silence", SILENCE_CHECK_SECONDS):
+            self._forget_silent()
         if self._due("owing", OWING_SECONDS):
             self._look_at_owing()
         for ident, count in self._held.expire(self._clock()).items():
             log.warning("%d jobs did not reach %s, which did not come back", count, ident)
 
     def _tell_presence(self) -> None:
-        if self._presence is not None:
-            for tag, data in self._presence.events(self._peers.connected(), self._clock()):
+        if self._presence is None:
+            return
+        now = self._clock()
+        if self._presence.is_due(now) or self._peers.version != self._presence_version:
+            self._presence_version = self._peers.version
+            for tag, data in self._presence.events(self._peers.ids, now):
                 self._fire(tag, data)
 
     def _due(self, name: str, seconds: float) -> bool:
@@ -467,7 +513,7 @@ class LinkServer:
     def _send_frame(self, routing: bytes, frame: bytes) -> bool:
         """Send; a peer that is gone or reads nothing is forgotten, and says hello again."""
         try:
-            self._router.send_multipart((routing, frame), zmq.NOBLOCK)
+            send_pair(self._router, routing, frame)
         except zmq.ZMQError as error:
             peer = self._peers.get(routing)
             if peer is not None:
@@ -506,13 +552,21 @@ class LinkServer:
             for ident in sorted(idents):
                 self._owing.sent(job["jid"], job["fun"], ident, runs[ident])
 
+    def _forget_silent(self) -> None:
+        """Forget minions that have not even pinged; one that speaks again is asked who it is."""
+        limit = self._silence.limit(self._clock())
+        for peer in self._peers.silent_since(limit):
+            log.info("minion %s has fallen silent", peer.id)
+            self._peers.forget(peer)
+
     def _look_at_owing(self) -> None:
         """Find out who is gone of those that owe a return, and say whose will not come."""
         if not len(self._owing):
             return
-        self._probe(self._owing.minions)
+        if self._departures.suspected():
+            self._probe(self._owing.minions)
         self._send_again()
-        self._tell_gone(self._owing.look(set(self._peers.connected()), self._clock()))
+        self._tell_gone(self._owing.look(self._peers.ids, self._clock()))
 
     def _send_again(self) -> None:
         """Send minions whose connection failed what they owe; they know which of it they have."""
@@ -590,6 +644,8 @@ class LinkServer:
             self._minions = None
             self._tell_gone(self._owing.greeted(peer.id, peer.run))
             self._send(peer.routing, Welcome(protocol.VERSION, self._max_event_size))
+            if self._master_keys.next is not None:
+                self._send(peer.routing, self._known_by())
             self._send_held(peer.id)
         else:
             self._send(peer.routing, State(peer.state))
@@ -662,7 +718,7 @@ class LinkServer:
         return {ident: dict(grains) for ident, grains in self._accepted_minions().items() if grains}
 
     def _probe_all(self) -> None:
-        if self._due("probe", PROBE_SECONDS):
+        if self._due("probe", PROBE_SECONDS) and self._departures.suspected():
             self._probe(self._peers.connected())
 
     def _probe(self, idents: list[str]) -> None:
@@ -673,6 +729,95 @@ class LinkServer:
             peer = self._peers.minion(ident)
             if peer is not None and peer.heard < limit:
                 self._send_frame(peer.routing, frame)
+
+    # -- the master's own key -----------------------------------------------------------------
+
+    def _known_by(self) -> MasterKeys:
+        pairs = (self._master_keys.current, self._master_keys.next)
+        return MasterKeys([pair.public for pair in pairs if pair is not None])
+
+    def _hand_over(self, datagram: bytes) -> bytes | None:
+        """Answer one who asks for the successor of a key that was ours."""
+        if not self._handover_budget.take():
+            return None
+        files = self._master_keys
+        return handover.answer(datagram, files.current.public, [*files.past, files.current])
+
+    def _rotation_status(self) -> dict[str, Any]:
+        """Return the keys, and which minions do not know of the next one."""
+        following = self._master_keys.next
+        public = following.public if following else b""
+        peers = {ident: self._peers.minion(ident) for ident in self._accepted_minions()}
+        return {
+            "finger": fingerprint(self._keypair.public),
+            "next": fingerprint(public) if public else "",
+            "waiting": [
+                i for i, peer in peers.items() if peer is not None and peer.knows != public
+            ],
+            "away": [ident for ident, peer in peers.items() if peer is None],
+            "grace": float(self._opts.get("master_key_grace_seconds", DEFAULT_GRACE)),
+        }
+
+    def _prepare_rotation(self) -> dict[str, Any]:
+        self._master_keys.prepare()
+        self._tell_all(self._known_by())
+        return self._rotation_status()
+
+    def _cancel_rotation(self) -> bool:
+        return self._master_keys.cancel()
+
+    def _switch_key(self) -> dict[str, Any]:
+        """Take the next key; the loop opens the port with it, and ends the process if it cannot."""
+        self._master_keys.switch()
+        self._dues.pop("files", None)
+        now = fingerprint(self._master_keys.current.public)
+        return {"before": fingerprint(self._keypair.public), "finger": now}
+
+    def _look_at_master_keys(self) -> None:
+        """Follow the files, which another process may have changed.
+
+        Raises:
+            AlreadyRunningError: the port cannot be opened again.
+        """
+        try:
+            changed = self._master_keys.refresh()
+        except (BusError, OSError) as error:
+            self._complaints.add("master_key_not_read", str(error))
+            return
+        if self._master_keys.current != self._keypair:
+            self._use_master_key()
+        elif changed and self._master_keys.next is not None:
+            self._tell_all(self._known_by())
+
+    def _use_master_key(self) -> None:
+        """Open the port anew, since a listening socket keeps the key that it was opened with."""
+        self._tell_all(self._known_by())
+        self._keypair = self._master_keys.current
+        endpoint = self._router.get(zmq.LAST_ENDPOINT)
+        assert isinstance(endpoint, bytes)
+        address = endpoint.rstrip(b"\0").decode()
+        self._router.unbind(address)
+        self._router.set(zmq.CURVE_SECRETKEY, self._keypair.secret)
+        self._responder.public = self._keypair.public
+        self._bind_again(address)
+        now = fingerprint(self._keypair.public)
+        log.info("the key of this master is %s now", now)
+        self._fire("salt/key", {"id": "", "act": "rotate_master", "finger": now, "result": True})
+
+    def _bind_again(self, address: str) -> None:
+        """Bind where it was bound; ZeroMQ's own thread takes a moment to let go of it."""
+        deadline = time.monotonic() + REBIND_SECONDS
+        while not self._binds(address, last_try=time.monotonic() > deadline):
+            time.sleep(0.005)
+
+    def _binds(self, address: str, *, last_try: bool) -> bool:
+        try:
+            self._router.bind(address)
+        except zmq.ZMQError as error:
+            if last_try:
+                raise AlreadyRunningError(f"cannot listen on {address}: {error}") from error
+            return False
+        return True
 
     # -- what minions bring ---------------------------------------------------------------
 
@@ -694,6 +839,7 @@ class LinkServer:
 
     def _admit(self, ident: str, item: Item) -> bytes:
         if item.kind != RETURN:
+            self._may_fire.check(item.name, ident)
             return admission.event_wire(ident, item.name, item.data, self._packer.pack)
         job = self._jobs.sent_to(item.name, ident)
         if job is None:
@@ -711,10 +857,22 @@ class LinkServer:
             self._send(routing, answer)
 
     def _take_request(self, peer: Peer, request: Request) -> None:
-        if "rotate" in request.params:
+        if "knows" in request.params:
+            self._note_known_key(peer, request.number, request.params["knows"])
+        elif "rotate" in request.params:
             self._rotate(peer, request.number, request.params["rotate"])
         else:
             self._send(peer.routing, self._reply(peer.id, request))
+
+    def _note_known_key(self, peer: Peer, number: int, public: Any) -> None:
+        """A minion says which key of the master's it keeps for when it is the one in use."""
+        try:
+            # Never bytes(...) of what came: of a number that is as many bytes.
+            peer.knows = check_public(public if isinstance(public, bytes) else b"")
+        except BusError as error:
+            self._send(peer.routing, Reply(number, None, str(error)[: admission.MAX_ERROR]))
+            return
+        self._send(peer.routing, Reply(number, True, ""))
 
     def _rotate(self, peer: Peer, number: int, new: Any) -> None:
         """Take another key for a minion, at the word of the one that proved the accepted key."""
@@ -788,7 +946,7 @@ class LinkServer:
         return {
             "port": self.port,
             "connected": len(self._peers),
-            "keys": {folder: len(ids) for folder, ids in self._keys.list().items()},
+            "keys": self._keys.counts(),
             "unanswered": self._publisher.pending,
             "held": self._streams.held,
             "owing": len(self._owing),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from bus import endpoints, rpc
 from bus.errors import BusError
 from bus.event import get_event
-from bus.keys import FOLDERS, KeyStore, key_from_fingerprint
+from bus.keys import FOLDERS, KeyStore, fingerprint, key_from_fingerprint, read_public
 from bus.modules._errors import InvocationError
 from bus.tags import tagify
 
@@ -17,6 +20,10 @@ __func_alias__ = {"list_": "list"}
 
 _LOG = logging.getLogger(__name__)
 _MILLISECONDS = 1000  # the first that is not taken in this time ends the announcing
+_KNOWN = sorted(FOLDERS.values())
+_LINK_SECONDS = 10.0
+_LOOK_SECONDS = 0.05
+_SHOWN = 5
 
 _MATCHES = {
     "accepted": "minions",
@@ -92,6 +99,83 @@ def add(ident: str, public: str) -> dict[str, list[str]]:
     return _announced("accept", "minions", [ident])
 
 
+def name_match(match: str) -> dict[str, list[str]]:
+    """Return the ids of the keys whose id matches a glob, by their state.
+
+    CLI example: in a reaction ``wheel.key.name_match``
+    """
+    found = {folder: list(keys) for folder, keys in _store().finger(_glob(match)).items()}
+    return {folder: idents for folder, idents in found.items() if idents}
+
+
+def accept_dict(
+    match: Mapping[str, Sequence[str]], include_rejected: bool = False, include_denied: bool = False
+) -> dict[str, list[str]]:
+    """Accept the keys of ids that are listed by their state, and return which.
+
+    CLI example: in a reaction ``wheel.key.accept_dict``, with ``{minions_pre: [web1]}``
+    """
+    wanted = {
+        "minions_pre": True,
+        "minions_rejected": include_rejected,
+        "minions_denied": include_denied,
+    }
+    changed = [
+        ident
+        for folder, idents in _listed(match).items()
+        if wanted.get(folder)
+        for ident in idents
+        for ident in _store().accept(_literal(ident), include_rejected, include_denied)
+    ]
+    return _announced("accept", "minions", changed)
+
+
+def reject_dict(
+    match: Mapping[str, Sequence[str]], include_accepted: bool = False, include_denied: bool = False
+) -> dict[str, list[str]]:
+    """Reject the keys of ids that are listed by their state, and return which.
+
+    CLI example: in a reaction ``wheel.key.reject_dict``, with ``{minions_pre: [web1]}``
+    """
+    wanted = {
+        "minions_pre": True,
+        "minions": include_accepted,
+        "minions_denied": include_denied,
+    }
+    changed = [
+        ident
+        for folder, idents in _listed(match).items()
+        if wanted.get(folder)
+        for ident in idents
+        for ident in _store().reject(_literal(ident), include_accepted, include_denied)
+    ]
+    return _announced("reject", "minions_rejected", changed)
+
+
+def delete_dict(match: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Delete the keys of ids that are listed by their state, and return which.
+
+    CLI example: in a reaction ``wheel.key.delete_dict``, with ``{minions_rejected: [web1]}``
+    """
+    states = {folder: state for state, folder in FOLDERS.items()}
+    changed = [
+        ident
+        for folder, idents in _listed(match).items()
+        for ident in idents
+        for ident in _store().delete(_literal(ident), [states[folder]])
+    ]
+    return _announced("delete", "deleted", changed)
+
+
+def finger_master() -> dict[str, dict[str, str]]:
+    """Return the fingerprint of the master's own key.
+
+    CLI example: ``reactor key finger``
+    """
+    public = read_public(Path(__opts__["pki_dir"], "master.pub"))
+    return {"local": {"master.pub": fingerprint(public)}} if public else {}
+
+
 def finger(match: str = "*") -> dict[str, dict[str, str]]:
     """Return the fingerprints of the keys whose id matches a glob, by state and id.
 
@@ -112,8 +196,64 @@ def key_str(match: str = "*") -> dict[str, dict[str, str]]:
     }
 
 
+def rotate_master(timeout: float = 10, force: bool = False) -> dict[str, Any]:
+    """Exchange the master's own key for a new one, and return what has become of it.
+
+    The minions that are connected are told of the new key, and keep it, before it is used. Those
+    that are away learn of it when they come back, by the old key, for as long as the option
+    ``master_key_grace_seconds`` says.
+
+    Args:
+        timeout: seconds to wait for the minions to say that they keep the new key.
+        force: go on although some minions would not know the new key, nor could learn of it.
+
+    Returns:
+        ``finger`` and ``before``, the new and the old fingerprint; ``waiting``, the connected
+        minions that did not say that they keep the new key; ``away``, those that are not
+        connected; ``grace``, the seconds that they have.
+
+    CLI example: ``reactor key rotate-master``
+    """
+    state = _link("keys.master_prepare")
+    deadline = time.monotonic() + float(timeout)
+    while state["waiting"] and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+        state = _link("keys.master")
+    behind = [*state["waiting"], *state["away"]]
+    if behind and not state["grace"] and not force:
+        _link("keys.master_cancel")
+        raise InvocationError(
+            f"{len(behind)} minions would not know the new key, {_some(behind)}, and "
+            "master_key_grace_seconds is 0: connect or delete them, or use force (--force)"
+        )
+    left = {name: state[name] for name in ("waiting", "away", "grace")}
+    return {**_link("keys.master_switch"), **left}
+
+
+def _some(idents: Sequence[str]) -> str:
+    shown = ", ".join(idents[:_SHOWN])
+    return f"{shown} and others" if len(idents) > _SHOWN else shown
+
+
+def _link(method: str) -> Any:
+    return rpc.call(endpoints.master_link(__opts__), method, {}, _LINK_SECONDS)
+
+
 def _store() -> KeyStore:
     return KeyStore(__opts__["pki_dir"])
+
+
+def _listed(match: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    if not isinstance(match, Mapping) or not set(match) <= set(FOLDERS.values()):
+        raise InvocationError(
+            f"give ids by their state, such as {{minions_pre: [web1]}}: {', '.join(_KNOWN)}"
+        )
+    return {folder: [str(ident) for ident in idents] for folder, idents in match.items()}
+
+
+def _literal(ident: str) -> str:
+    """Return a glob that means this id only, whatever somebody wrote."""
+    return "".join(f"[{char}]" if char in "*?[" else char for char in ident)
 
 
 def _glob(match: str) -> str:

@@ -30,6 +30,8 @@ _CHOICES = {
 }
 """What a person may call a state, Salt's words among them, and its folder."""
 
+_SHOWN = 10
+
 _COLOURS = {
     "minions": "green",
     "minions_pre": "yellow",
@@ -281,6 +283,64 @@ def _show(act: str, changed: Sequence[str], *, as_json: bool) -> None:
     done = {"accept": "accepted", "reject": "rejected", "delete": "deleted"}[act]
     for ident in changed:
         click.echo(f"{done}: {output.safe(ident)}")
+
+
+@command.command("rotate-master", cls=Command, example="reactor key rotate-master")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, max=3600),
+    default=10.0,
+    metavar="SECONDS",
+    help="How long to wait until the connected minions have the new key; 10 by default.",
+)
+@click.option("--force", is_flag=True, help="Though minions are left behind for good.")
+@with_json
+@click.pass_context
+def rotate_master(
+    ctx: click.Context, yes: bool, timeout: float, force: bool, as_json: bool
+) -> None:
+    """Exchange the master's own key for a new one; minions take it over by themselves."""
+    from bus.client import WheelClient
+    from reactor.cli import output
+
+    opts = ctx.ensure_object(Settings).master()
+    if not yes:
+        _confirm_rotation(ctx)
+    client = WheelClient(opts)
+    try:
+        done = client.cmd("key.rotate_master", kwarg={"timeout": timeout, "force": force})
+    finally:
+        client.close()
+    if as_json:
+        click.echo(output.as_json(done))
+        return
+    click.echo(f"the master's key is now  {done['finger']}")
+    click.echo(f"it was                   {done['before']}")
+    _tell_behind(done)
+
+
+def _confirm_rotation(ctx: click.Context) -> None:
+    if not _is_terminal():
+        raise click.UsageError("there is no terminal to ask at: add --yes to rotate the key", ctx)
+    click.echo("All minions connect anew and are shown a new key of this master.", err=True)
+    if not click.confirm("Rotate the master's key?", default=False, err=True):
+        _fail(ctx, "nothing was changed")
+
+
+def _tell_behind(done: Mapping[str, Any]) -> None:
+    from reactor.cli import output
+
+    behind = [*done["waiting"], *done["away"]]
+    if not behind:
+        return
+    names = ", ".join(output.safe(ident) for ident in behind[:_SHOWN])
+    more = f" and {len(behind) - _SHOWN} others" if len(behind) > _SHOWN else ""
+    days = f"{done['grace'] / 86_400:.3g} days"
+    text = f"learn of it if they come back within {days}, by UDP on the port of the link"
+    if not done["grace"]:
+        text = "have to be given it: master_finger, and no minion_master.pub"
+    click.echo(f"reactor: {names}{more} did not take it now; they {text}", err=True)
 
 
 @command.command("finger", cls=Command, example="reactor key finger web1")

@@ -192,7 +192,9 @@ def test_a_minion_speaks_for_itself_only(master, link):
 
 def test_tags_that_the_master_allows(place):
     """With a list of globs, others are refused with a word that names the option."""
-    master = LinkedMaster(place / "m", WORLD, minion_tags=["app/*", "backup"])
+    master = LinkedMaster(
+        place / "m", WORLD, minion_may_fire=["app/*", "backup", "salt/minion/{id}/*"]
+    )
     with started(master):
         minion = LinkedMinion(place / "n", "web1", master, WORLD)
         with started(minion):
@@ -202,7 +204,7 @@ def test_tags_that_the_master_allows(place):
                     assert events.fire_master({}, tag, timeout=20_000)
                 for tag in ("other", "application", "backup/x"):
                     assert not events.fire_master({}, tag, timeout=20_000)
-        assert "minion_tags" in master.log
+        assert "minion_may_fire" in master.log
         tags = set(master.tags())
         assert {"app/a/b", "backup", "salt/minion/web1/start"} <= tags
         assert not {"other", "application", "backup/x"} & tags

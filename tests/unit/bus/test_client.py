@@ -17,6 +17,7 @@ from bus.errors import (
     NotRunningError,
     TargetError,
 )
+from bus.event import get_event
 from bus.publisher import Publisher
 from bus.store import MemoryStore
 from tests.support import wait_for
@@ -554,6 +555,32 @@ class TestMasterFunctions:
             assert client.cmd_sync(low) == {"args": [1], "kwargs": {"a": 2, "b": 3}}
             with pytest.raises(ArgumentsError, match="'fun'"):
                 client.cmd_sync({"arg": [1]})
+
+    @pytest.mark.usefixtures("master")
+    def test_begun_and_not_waited_for(self, master_opts):
+        """The answer says which events tell of it; a function that fails has its events too."""
+        with (
+            get_event("master", opts=master_opts) as ear,
+            closing(RunnerClient(master_opts)) as runner,
+            closing(WheelClient(master_opts)) as wheel,
+        ):
+            begun = runner.cmd_async({"fun": "test.arg", "arg": [1], "kwarg": {"a": 2}})
+            failing = runner.asynchronous("test.nothing", {}, user="jane")
+            listed = wheel.cmd_async({"fun": "key.list_all"}, local=False)
+            with pytest.raises(ArgumentsError, match="'fun'"):
+                runner.cmd_async({})
+            returned = {}
+            while len(returned) < 3:
+                event = ear.get_event(wait=30, tag="salt/", full=True)
+                assert event, "the events never came"
+                if event["tag"].endswith("/ret"):
+                    returned[event["tag"]] = event["data"]
+        assert begun["tag"] == f"salt/run/{begun['jid']}"
+        assert listed["tag"] == f"salt/wheel/{listed['jid']}"
+        assert returned[f"{begun['tag']}/ret"]["return"] == {"args": [1], "kwargs": {"a": 2}}
+        assert returned[f"{failing['tag']}/ret"]["success"] is False
+        assert returned[f"{failing['tag']}/ret"]["user"] == "jane"
+        assert f"{listed['tag']}/ret" in returned
 
     def test_default_options(self, place, monkeypatch):
         """Without options the configuration is looked up."""

@@ -292,3 +292,61 @@ def test_public_files(tmp_path: Path) -> None:
     (tmp_path / "bad").write_text("bad")
     with pytest.raises(ConfigError, match="bad"):
         keys.read_public(tmp_path / "bad")
+
+
+def test_a_first_contact_reads_no_folder(store: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand minions that come for the first time cost ten thousand files, not squares."""
+    store.refresh()
+    for folder in store._folders.values():
+        monkeypatch.setattr(folder, "_read", lambda: pytest.fail("read the whole folder"))
+    for number in range(50):
+        assert store.submit(f"m{number}", KEY) == "pending"
+        assert store.submit(f"m{number}", KEY) == "pending"
+        assert store.submit(f"m{number}", OTHER) == "denied"
+        assert store.submit(f"m{number}", KEY, auto_accept=True) == "accepted"
+
+
+def test_a_first_contact_sees_what_another_process_has_just_done(
+    store: KeyStore, tmp_path: Path
+) -> None:
+    """Though it reads no folder; and the version tells that something has changed."""
+    other = KeyStore(tmp_path)
+    assert store.submit("web1", KEY) == "pending"
+    other.accept("web1")
+    version = store.version
+    assert store.submit("web1", KEY) == "accepted"
+    assert store.version > version
+    other.delete("web1")
+    other.add("web1", OTHER)
+    assert store.submit("web1", KEY) == "denied"
+
+
+def test_first_contacts_do_not_wait_for_the_disk(
+    store: KeyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they wrote is handed over, once, to whoever waits beside them; accepting does wait."""
+    synced: list[object] = []
+    real = keys.os.fsync
+    monkeypatch.setattr(keys.os, "fsync", lambda file: synced.append(file) or real(file))
+    store.submit("web1", KEY)
+    store.submit("web2", KEY, auto_accept=True)
+    assert synced == []
+    written = store.take_unsynced()
+    assert written == [tmp_path / "minions_pre/web1", tmp_path / "minions/web2"]
+    assert store.take_unsynced() == []
+    keys.sync_files([*written, tmp_path / "minions/gone"])
+    assert len(synced) == 4  # two files, two folders
+    store.accept("web1")
+    assert len(synced) == 6
+
+
+def test_counts(store: KeyStore) -> None:
+    """By the folder's name."""
+    store.submit("web1", KEY)
+    store.submit("web2", KEY, auto_accept=True)
+    assert store.counts() == {
+        "minions": 1,
+        "minions_pre": 1,
+        "minions_rejected": 0,
+        "minions_denied": 0,
+    }

@@ -18,7 +18,7 @@ from bus.errors import AlreadyRunningError, BusError, JournalError
 from bus.frames import Fire
 from bus.jid import is_jid
 from bus.keys import Keypair, KeyStore, fingerprint
-from bus.link import protocol
+from bus.link import departures, protocol
 from bus.link.client import LinkClient
 from bus.link.connection import new_routing_id, set_curve_client
 from bus.link.protocol import Batch, Hello, Item, Ping, State
@@ -1081,3 +1081,38 @@ def test_the_memory_store_agrees_with_the_numbers() -> None:
     assert store.append([Fire(b"m:a", 1, 1, [event])])[0].fresh
     assert not store.append([Fire(b"m:a", 1, 1, [event])])[0].fresh
     assert store.append([Fire(b"m:a", 3, 3, [event])])[0].fresh
+
+
+def test_a_minion_that_does_nothing_any_more_is_gone(master, join, monkeypatch) -> None:
+    """Its connection is whole, as that of a stopped process is; when it goes on, it is back."""
+    waits = join("web2", connect=False)
+    until(lambda: waits.link.state == "pending", waits)
+    minion = join("web1")
+    monkeypatch.setattr(departures, "SILENT_SECONDS", 1.0)
+    until(lambda: master.call("minions.connected") == [])
+    told = send(minion, "here/again")
+    until(lambda: told, minion)
+    assert told == [(True, "")]
+    assert master.bus.tags().count("here/again") == 1
+    # One that waits for acceptance has nothing to say, and is told nevertheless.
+    monkeypatch.setattr(departures, "SILENT_SECONDS", 60.0)
+    master.keys.accept("web2")
+    until(lambda: waits.link.state == "connected", waits)
+
+
+def test_what_minions_may_fire(tmp_path) -> None:
+    """By the option; the sender hears why, and what comes after is taken."""
+    (tmp_path / "m").mkdir()
+    master = Master(tmp_path / "m", auto_accept=True, minion_may_fire=("host/{id}/*",))
+    minion = Minion(master, "web1")
+    try:
+        until(lambda: minion.link.state == "connected", minion)
+        refused, taken = send(minion, "host/web2/up"), send(minion, "host/web1/up")
+        until(lambda: refused and taken, minion)
+        assert refused[0][0] is False
+        assert "minion_may_fire" in refused[0][1]
+        assert taken == [(True, "")]
+        assert "host/web2/up" not in master.bus.tags()
+    finally:
+        minion.close()
+        master.close()

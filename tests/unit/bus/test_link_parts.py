@@ -212,15 +212,15 @@ def test_what_is_no_master(value: Any) -> None:
 
 def test_trust(tmp_path: Path) -> None:
     """A fingerprint beats nothing, agrees with the pinned key, or is an error."""
-    assert Trust(tmp_path, "").key() is None
-    assert Trust(tmp_path, fingerprint(KEY)).key() == KEY
+    assert Trust(tmp_path, "").keys() == []
+    assert Trust(tmp_path, fingerprint(KEY)).keys() == [KEY]
     trust = Trust(tmp_path / "pki", "")
     trust.pin(KEY)
     trust.pin(KEY)
-    assert trust.key() == KEY
-    assert Trust(tmp_path / "pki", fingerprint(KEY)).key() == KEY
+    assert trust.keys() == [KEY]
+    assert Trust(tmp_path / "pki", fingerprint(KEY)).keys() == [KEY]
     with pytest.raises(KeyStateError, match="pinned"):
-        Trust(tmp_path / "pki", fingerprint(OTHER)).key()
+        Trust(tmp_path / "pki", fingerprint(OTHER)).keys()
     with pytest.raises(KeyStateError, match="fingerprint"):
         Trust(tmp_path, "nonsense")
 

@@ -49,3 +49,12 @@ def test_what_is_held_is_bounded():
     assert not held.hold("a", b"x", 0.0)
     assert len(held.take("a")) == MAX_HELD
     assert held.hold("a", b"x", 0.0)
+
+
+def test_presence_says_when_something_is_due_though_nobody_came() -> None:
+    """The list of those present comes at its interval, so nobody is to be counted before."""
+    presence = Presence()
+    assert presence.is_due(0.0)
+    presence.events([], 0.0)
+    assert not presence.is_due(PRESENT_SECONDS - 1)
+    assert presence.is_due(PRESENT_SECONDS)

@@ -21,6 +21,7 @@ from bus.link.protocol import (
     Hello,
     Item,
     Job,
+    MasterKeys,
     Ping,
     Pong,
     Refused,
@@ -34,6 +35,7 @@ from bus.link.protocol import (
 )
 
 LINE = b"l" * 16
+KEY = b"0" * 40
 UPS = [
     Hello("web1", "1", {"os": "Debian"}),
     Batch(LINE, 1, [Item(0, "tag", b"x"), Item(1, "2" * 20, b"y")]),
@@ -50,6 +52,8 @@ DOWNS = [
     Reply(3, {"a": b"c"}, ""),
     Pong(),
     Changed(),
+    MasterKeys([KEY]),
+    MasterKeys([KEY, KEY]),
 ]
 
 
@@ -122,6 +126,11 @@ def test_malformed_from_a_minion(value: object) -> None:
         [33, 1, 1],
         [33, "1", 0],
         [34, "other"],
+        [41, []],
+        [41, [KEY] * 3],
+        [41, KEY],
+        [41, ["0" * 40]],
+        [41, [b"short"]],
         [34, []],
         [35, {"jid": "1"}],
         [35, {"fun": "x"}],

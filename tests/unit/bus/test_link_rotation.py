@@ -340,7 +340,7 @@ def test_a_new_key_that_cannot_be_made(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(keys, "_make_secret", full)
+        patch.setattr(keys, "make_secret", full)
         with pytest.raises(ConfigError, match=r"minion\.pem\.new: .*No space left"):
             minion.link.rotate()
     assert minion.link.rotation["running"] is False

@@ -4,7 +4,7 @@ import pytest
 
 from bus.config import master_config
 from bus.errors import BusError
-from bus.keys import KeyStore, fingerprint
+from bus.keys import Keypair, KeyStore, fingerprint
 from tests.unit.bus.loader_tools import link, master_bus, wheel
 
 KEY = b"0" * 40
@@ -115,3 +115,97 @@ def test_connected(opts):
     """The link server knows."""
     with link(opts, {"minions.connected": lambda _: ["b", "a"]}):
         assert wheel("minions", opts).connected() == ["a", "b"]
+
+
+def test_keys_listed_by_their_state(opts, key):
+    """Only the ids that are in the state under which they are listed, never by globs."""
+    key.accept("web1")
+    assert key.name_match("web*") == {"minions": ["web1"], "minions_pre": ["web2"]}
+    assert key.accept_dict({"minions": ["web2"]}) == {}
+    assert key.accept_dict({"minions_pre": ["web2", "*"]}) == {"minions": ["web2"]}
+    assert key.reject_dict({"minions": ["web1"]}) == {}
+    assert key.reject_dict({"minions": ["web1"]}, include_accepted=True) == {
+        "minions_rejected": ["web1"]
+    }
+    assert key.accept_dict({"minions_rejected": ["web1"]}, include_rejected=True) == {
+        "minions": ["web1"]
+    }
+    KeyStore(opts["pki_dir"]).submit("web1", b"1" * 40)
+    assert key.delete_dict({"minions_denied": ["web1"], "minions_pre": ["web1"]}) == {
+        "deleted": ["web1"]
+    }
+    assert key.name_match("web1") == {"minions": ["web1"]}
+    for wrong in ({"accepted": ["web1"]}, ["web1"]):
+        with pytest.raises(ValueError, match="minions_pre"):
+            key.delete_dict(wrong)
+
+
+def test_the_masters_own_fingerprint(opts, key):
+    """None before it has a key."""
+    assert key.finger_master() == {}
+    pair = Keypair.load_or_create(opts["pki_dir"], "master")
+    assert key.finger_master() == {"local": {"master.pub": fingerprint(pair.public)}}
+
+
+class _Link:
+    """Stands for a link server while its key is rotated."""
+
+    def __init__(self, waiting, away, grace):
+        self.waiting = list(waiting)
+        self.away = away
+        self.grace = grace
+        self.asked = []
+
+    def methods(self):
+        return {
+            "keys.master": self._asked("look"),
+            "keys.master_prepare": self._asked("prepare"),
+            "keys.master_switch": self._asked("switch"),
+            "keys.master_cancel": self._asked("cancel"),
+        }
+
+    def _asked(self, name):
+        def method(_params):
+            self.asked.append(name)
+            if name == "look" and self.waiting:
+                self.waiting.pop()
+            if name == "switch":
+                return {"before": "old", "finger": "new"}
+            return {"waiting": list(self.waiting), "away": self.away, "grace": self.grace}
+
+        return method
+
+
+def test_the_masters_key_is_rotated_once_all_know(opts, key):
+    """Those that are away have the grace."""
+    server = _Link(["web1", "web2"], ["db1"], 60)
+    with link(opts, server.methods()):
+        done = key.rotate_master(timeout=30)
+    assert done == {"before": "old", "finger": "new", "waiting": [], "away": ["db1"], "grace": 60}
+    assert server.asked == ["prepare", "look", "look", "switch"]
+
+
+def test_the_masters_key_is_not_rotated_if_minions_are_left_behind(opts, key):
+    """Unless somebody wants that."""
+    names = [f"m{number}" for number in range(7)]
+    server = _Link([], names, 0)
+    with link(opts, server.methods()):
+        with pytest.raises(
+            ValueError, match=r"7 minions .* m0, m1, m2, m3, m4 and others.*--force"
+        ):
+            key.rotate_master()
+        assert server.asked == ["prepare", "cancel"]
+        assert key.rotate_master(force=True)["away"] == names
+
+
+def test_a_minion_that_does_not_answer_holds_nothing_up(opts, key):
+    """After the time-out the key is rotated, and it is named."""
+    server = _Link(["web1"], [], 60)
+    server.waiting = _Endless(["web1"])
+    with link(opts, server.methods()):
+        assert key.rotate_master(timeout=0)["waiting"] == ["web1"]
+
+
+class _Endless(list):
+    def pop(self, *_):
+        return self[0]
