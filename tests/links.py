@@ -30,7 +30,7 @@ from bus.client import LocalClient
 from bus.config import Opts
 from bus.errors import BusError
 from bus.keys import Keypair, KeyStore, fingerprint
-from bus.link import client, connection, held, outbox, owing, server
+from bus.link import client, connection, departures, held, outbox, owing, server
 from bus.minion.daemon import Minion
 from bus.stopping import Stop
 from tests.integration.loads import journaled
@@ -46,12 +46,8 @@ def once(path, text):
 
 QUICK: dict[Any, dict[str, float]] = {
     connection: {"HEARTBEAT_MS": 250, "HEARTBEAT_TIMEOUT_MS": 1_500, "HANDSHAKE_MS": 1_000},
-    server: {
-        "HEARTBEAT_MS": 250,
-        "HEARTBEAT_TIMEOUT_MS": 1_500,
-        "HANDSHAKE_MS": 1_000,
-        "PRUNE_SECONDS": 0.2,
-    },
+    server: {"HANDSHAKE_MS": 1_000, "KEEPALIVE_SECONDS": 3, "PRUNE_SECONDS": 0.2},
+    departures: {"ANYWAY_SECONDS": 1.0, "SILENT_SECONDS": 3.0},
     client: {"PING_SECONDS": 0.5, "SILENCE_SECONDS": 4.0, "FAILOVER_SECONDS": 1.0},
     owing: {"AWAY_SECONDS": 8.0},
     held: {"GRACE_SECONDS": 5.0},

@@ -870,12 +870,21 @@ class LinkServer:
 
     def _take_request(self, peer: Peer, request: Request) -> None:
         if "knows" in request.params:
-            peer.knows = bytes(request.params["knows"])
-            self._send(peer.routing, Reply(request.number, True, ""))
+            self._note_known_key(peer, request.number, request.params["knows"])
         elif "rotate" in request.params:
             self._rotate(peer, request.number, request.params["rotate"])
         else:
             self._send(peer.routing, self._reply(peer.id, request))
+
+    def _note_known_key(self, peer: Peer, number: int, public: Any) -> None:
+        """A minion says which key of the master's it keeps for when it is the one in use."""
+        try:
+            # Never bytes(...) of what came: of a number that is as many bytes.
+            peer.knows = check_public(public if isinstance(public, bytes) else b"")
+        except BusError as error:
+            self._send(peer.routing, Reply(number, None, str(error)[: admission.MAX_ERROR]))
+            return
+        self._send(peer.routing, Reply(number, True, ""))
 
     def _rotate(self, peer: Peer, number: int, new: Any) -> None:
         """Take another key for a minion, at the word of the one that proved the accepted key."""

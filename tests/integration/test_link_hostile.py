@@ -16,7 +16,7 @@ from bus import wire
 from bus.link import protocol
 from bus.link.protocol import EVENT, RETURN, Batch, Hello, Item, Ping, Request
 from bus.link.server import FILE_BYTES_AT_ONCE, FILE_BYTES_PER_SECOND, RECEIVE_QUEUE
-from tests.integration.loads import MB, SOAK, resident, scaled
+from tests.integration.loads import MB, SOAK, descriptors, resident, scaled
 from tests.integration.test_malformed import FORGED
 from tests.links import LinkedMaster, LinkedMinion, World, started, suspended
 from tests.proxy import Proxy, say
@@ -136,12 +136,12 @@ def test_bytes_that_change_on_the_way(master, minion):
 
     with _unharmed(master, minion):
         minion.proxy.alter = damage
-        _fire(minion, 1, scaled(150, 3_000))
+        _fire(minion, 1, scaled(150, 500))
         minion.proxy.alter = None
         minion.proxy.reset()
         minion.wait_connected()
-        wait_for(lambda: len(_arrived(master)) >= scaled(150, 3_000), "the events", 60)
-    assert _arrived(master) == list(range(1, scaled(150, 3_000) + 1))
+        wait_for(lambda: len(_arrived(master)) >= scaled(150, 500), "the events", 60)
+    assert _arrived(master) == list(range(1, scaled(150, 500) + 1))
     assert minion.proxy.accepted > 1
 
 
@@ -342,12 +342,17 @@ def test_connections_that_say_nothing(place):
         with started(minion):
             minion.wait_connected()
             numbers = itertools.count()
-            with _unharmed(master, minion), contextlib.ExitStack() as stack:
-                wait_for(
-                    lambda: (
-                        _crowd(stack, master, next(numbers)) or "Too many open files" in master.log
-                    ),
-                    "no descriptor to be left",
-                    60,
-                )
-                wait_for(lambda: master.pings("web1"), "a ping", 60)
+            with _unharmed(master, minion):
+                # Nobody asks the link anything meanwhile: libzmq ends a process that cannot take
+                # a connection on a UNIX socket, which the page on the link says.
+                with contextlib.ExitStack() as stack:
+                    wait_for(
+                        lambda: (
+                            _crowd(stack, master, next(numbers))
+                            or "Too many open files" in master.log
+                        ),
+                        "no descriptor to be left",
+                        60,
+                    )
+                wait_for(lambda: descriptors(master.link.pid) < DESCRIPTORS // 2, "some to be", 60)
+            assert minion.log.count("the link to the master is connected") == 1

@@ -192,7 +192,9 @@ def test_a_minion_speaks_for_itself_only(master, link):
 
 def test_tags_that_the_master_allows(place):
     """With a list of globs, others are refused with a word that names the option."""
-    master = LinkedMaster(place / "m", WORLD, minion_may_fire=["app/*", "backup"])
+    master = LinkedMaster(
+        place / "m", WORLD, minion_may_fire=["app/*", "backup", "salt/minion/{id}/*"]
+    )
     with started(master):
         minion = LinkedMinion(place / "n", "web1", master, WORLD)
         with started(minion):
