@@ -1,4 +1,4 @@
-"""Why a condition did not hold, with the values that it saw: short, and without secrets."""
+"""What a condition said, with the values that it saw: short, and without secrets."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ _MOST = 4
 """Values that one refusal names: an expression with more is read by its author anyway."""
 
 
-def refusal(text: str, expression: Expression, values: Values) -> str:
-    """Say why a condition did not hold, such as ``when: data.a == 1 is false (data.a is 2)``.
+def account(text: str, expression: Expression, values: Values, *, holds: bool) -> str:
+    """Say what a condition saw, such as ``when: data.a == 1 is false (data.a is 2)``.
 
     Args:
         text: the condition on one line.
         expression: the same, compiled.
         values: what it saw.
+        holds: what came of it.
     """
     secret = any(is_secret(str(part)) for path in expression.paths for part in path)
-    undefined = expression.first_undefined(values)
+    undefined = "" if holds else expression.first_undefined(values)
     seen = [f"{undefined} is undefined"] if undefined else []
     for path in expression.paths:
         if len(path) > 1 or path[0] == "tag":
@@ -34,7 +35,8 @@ def refusal(text: str, expression: Expression, values: Values) -> str:
                 seen.append(f"{path_text(path)} is {HIDDEN if hidden else said(found[0])}")
     more = [f"and {len(seen) - _MOST} more"] if len(seen) > _MOST else []
     reason = f" ({', '.join(seen[:_MOST] + more)})" if seen else ""
-    return f"when: {hide_literals(text) if secret else text} is false{reason}"
+    said_so = "true" if holds else "false"
+    return f"when: {hide_literals(text) if secret else text} is {said_so}{reason}"
 
 
 def _found(path: tuple[Any, ...], values: Values) -> tuple[Any] | None:

@@ -31,7 +31,7 @@ from reactor.rules.expressions import (
 )
 from reactor.rules.model import Source
 from reactor.rules.policies import Key
-from reactor.rules.refusals import refusal
+from reactor.rules.refusals import account
 from reactor.rules.validation import Path
 
 _TEMPLATE = re.compile(r"\{\{|\{%|\{#")
@@ -132,7 +132,16 @@ class Condition:
 
     def refusal(self, values: Values) -> str:
         """Say why the condition did not hold."""
-        return refusal(self._text, self._expression, values)
+        return account(self._text, self._expression, values, holds=False)
+
+    def account(self, values: Values) -> tuple[bool, str]:
+        """Return whether the condition holds, and in one line what it saw; for people.
+
+        Raises:
+            RuleError: it cannot be worked out.
+        """
+        holds = self.holds(values)
+        return holds, account(self._text, self._expression, values, holds=holds)
 
 
 @dataclass(frozen=True, slots=True)
