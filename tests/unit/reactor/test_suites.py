@@ -156,6 +156,32 @@ def test_check_of_reactor_files(folder):
     assert "reactor convert" in ended.output
 
 
+PATTERNS = """
+r:
+  match: fnmatch
+  all_of: ["a ", {on: [b, "c\\u0007"], name: q}]
+  none_of: {on: "d[z-a]"}
+  within: 1m
+  do: [{event: out}]
+s:
+  match: regex
+  on: "x "
+  do: [{event: out}]
+"""
+
+
+def test_check_looks_at_every_pattern(folder):
+    """Those of several events too, with their paths; regular expressions are another matter."""
+    (folder / "p.yaml").write_text(PATTERNS)
+    ended = run("check", folder / "p.yaml")
+    texts = [line.split(": error: ")[1] for line in ended.stdout.splitlines()]
+    assert sorted(texts) == [
+        "r.all_of[0]: 'a ' matches no tag: it begins or ends with a blank",
+        "r.all_of[1].on[1]: 'c\\x07' matches no tag: a tag has no control characters",
+        "r.none_of.on: 'd[z-a]' matches no tag: a range in it runs backwards",
+    ], ended.output
+
+
 KINDS = """
 r:
   on: x
