@@ -14,8 +14,8 @@ from reactor.cli.telling import call_text
 from reactor.errors import ReactorError
 from reactor.testing import RuleTest, differences
 
-_FILE_KEYS = ("rules", "on", "functions", "tests")
-_TEST_KEYS = ("events", "expect", "includes", "excludes", "skipped", "fails", "wait")
+_FILE_KEYS = ("rules", "on", "functions", "results", "tests")
+_TEST_KEYS = ("events", "expect", "includes", "excludes", "skipped", "fails", "wait", "results")
 _KINDS = ("local", "runner", "wheel", "caller", "event", "http", "exec", "log", "notify")
 
 
@@ -82,6 +82,7 @@ def _run(suite: _Suite, name: Any, test: Mapping[str, Any]) -> list[str]:
         *_rule_files(suite),
         on=suite.value.get("on", "*"),
         functions=_functions(suite.value.get("functions")),
+        results={**(suite.value.get("results") or {}), **(test.get("results") or {})},
     )
     calls: list[dict[str, Any]] = []
     reasons: dict[str, list[str]] = {}

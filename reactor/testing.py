@@ -41,6 +41,8 @@ class RuleTest:
         functions: what templates may call, such as ``{"test.ping": lambda: True}``.
         start: when the clock begins.
         file_roots: where ``salt://`` and includes are looked up.
+        results: what actions give, by their ``id`` or their path (``do[0]``), such as
+            ``{"check": {"status": 0}}``; with ``error`` in it, the action fails.
 
     Attributes:
         reasons: for each rule that the last event matched without an action, why.
@@ -58,13 +60,14 @@ class RuleTest:
         functions: Functions | None = None,
         start: datetime = START,
         file_roots: Mapping[str, list[str]] | None = None,
+        results: Mapping[str, Any] | None = None,
     ) -> None:
         globs = [on] if isinstance(on, str) else list(on)
         snapshot = load_rules([str(path) for path in paths], globs, file_roots or {})
         if snapshot.problems:
             raise ReactorError("; ".join(str(problem) for problem in snapshot.problems))
         self._start = start
-        self._simulation = Simulation(snapshot, functions, start.timestamp())
+        self._simulation = Simulation(snapshot, functions, start.timestamp(), results)
         self._seq = 0
         self.now = start
         self.reasons: dict[str, str] = {}

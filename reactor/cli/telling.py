@@ -128,6 +128,7 @@ def trace_lines(traces: Sequence[Mapping[str, Any]]) -> list[Line]:
             lines.append((f"      because of rule {cause.get('rule')}, event {cause['seq']}", ""))
         if trace.get("error") and not any("error" in call for call in trace.get("calls", ())):
             lines.append((f"      {trace['error']}", "red"))
+        lines += [(f"      {text}", "") for text in _steps(trace)]
         lines += [(f"      {line}", tone) for line, tone in call_lines(trace.get("calls") or ())]
     return [(safe(text), colour) for text, colour in lines]
 

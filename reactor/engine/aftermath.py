@@ -58,9 +58,9 @@ class Aftermath:
                 Skip(event.seq, event.tag, event.stamp, outcome.rule, why, policy, outcome.steps),
             )
 
-    def began(self, firing: Firing, event: Event, size: int = 0) -> None:
+    def began(self, firing: Firing, outcome: Outcome, size: int = 0) -> None:
         """Note that a reaction began, to an event of so many bytes."""
-        firing.event = event
+        firing.event, firing.rule, firing.steps = outcome.event, outcome.rule, outcome.steps
         firing.is_large = size > MAX_SIZE
         if self.traces.is_on:
             self.traces.began(firing.key[1], firing)

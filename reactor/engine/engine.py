@@ -347,7 +347,7 @@ class Engine:
         if not outcome.error:
             counters.last_fired = outcome.event.stamp
         self._under_way[firing.key] = firing
-        self._aftermath.began(firing, outcome.event, size)
+        self._aftermath.began(firing, outcome, size)
         return firing
 
     def _make(self, outcome: Outcome) -> Firing:

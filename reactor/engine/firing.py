@@ -87,6 +87,7 @@ class Firing:
     A native rule's calls run one after the other and stop at the first that fails. Those of a
     Salt file are all begun in order; none waits for another.
 
+    ``rule`` and ``steps``, what its policies said, are for its trace alone.
     ``waits_by`` are the policies of the rule of one that waits for its turn by the rule's mode.
     """
 
@@ -109,6 +110,8 @@ class Firing:
     is_large: bool = False
     is_retry: bool = False
     event: Event | None = None
+    rule: Rule | None = None
+    steps: Sequence[tuple[str, bool, str]] = ()
     _started: set[int] = field(default_factory=set)
 
     def startable(self) -> Sequence[int]:

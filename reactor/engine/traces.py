@@ -23,6 +23,8 @@ MAX_KEPT = 20_000
 MAX_SIZE = 8_192
 """Bytes of an event beyond which what came of it is cut at once, not when somebody asks."""
 
+_WHEN = "when"
+
 Kind = Literal["fired", "failed", "skipped"]
 KINDS: tuple[Kind, ...] = ("fired", "failed", "skipped")
 
@@ -246,12 +248,40 @@ def shown(key: str, kind: Kind, entry: _Entry, epoch: float = 0.0) -> dict[str, 
             "event": {"tag": entry.tag, "seq": entry.seq, "stamp": entry.stamp},
             "policy": entry.policy,
             "why": redact_text(entry.why),
-            "steps": [
-                {"policy": name, "passed": passed, "why": redact_text(why)}
-                for name, passed, why in entry.steps
-            ],
+            "steps": _shown_steps(entry.steps),
         }
     return _shown_firing(key, kind, entry, epoch)
+
+
+def _shown_steps(steps: Iterable[tuple[str, bool, str]]) -> list[dict[str, Any]]:
+    return [
+        {"policy": name, "passed": passed, "why": redact_text(why)} for name, passed, why in steps
+    ]
+
+
+def _steps_of(firing: Firing) -> Iterator[tuple[str, bool, str]]:
+    """Yield what each part of the rule said; conditions are asked again, for what they saw."""
+    conditions = list(_conditions_of(firing))
+    if not any(name == _WHEN for name, _, _ in firing.steps):
+        yield from conditions
+    for step in firing.steps:
+        if step[0] == _WHEN:
+            yield from conditions or [step]
+        else:
+            yield step
+
+
+def _conditions_of(firing: Firing) -> Iterator[tuple[str, bool, str]]:
+    rule, event = firing.rule, firing.event
+    if rule is None or event is None:
+        return
+    try:
+        values = {**rule.values(event), "window": firing.window or {}}
+        for condition in getattr(rule, "conditions", ()):
+            if "window" not in condition.names:  # whose events are in the journal, not here
+                yield (_WHEN, *condition.verdict(values))
+    except Exception:  # the boundary of a rule: what is shown of it must not fail with it
+        return
 
 
 def _shown_firing(key: str, kind: Kind, firing: Firing, epoch: float) -> dict[str, Any]:
@@ -273,6 +303,7 @@ def _shown_firing(key: str, kind: Kind, firing: Firing, epoch: float) -> dict[st
         "cause": redact(cause) if isinstance(cause, dict) else {},
         "began": firing.begun_at + epoch,
         "seconds": round(firing.seconds, 6) if ended else None,
+        "steps": _shown_steps(_steps_of(firing)),
         "calls": [_shown_call(firing, number) for number in range(len(firing.calls))],
     }
     if firing.failed or firing.cancelled:

@@ -26,6 +26,7 @@ _TEMPLATE = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 FUNCTION_KINDS = ("local", "runner", "wheel", "caller")
 """The kinds of call that run a function."""
 
+_PATTERN_KEYS = ("on", "all_of", "any_of", "none_of")
 _BLOCKS = ("do", "else", "on_failure")
 _RANGE = re.compile(r"\[!?(?:[^\]-]*)([^\]])-([^\]])")
 
@@ -223,16 +224,29 @@ def _pattern_findings(value: Any, text: str, file: str, lines: Lines) -> Iterato
     if not isinstance(value, dict):
         return
     for rule, body in value.items():
-        if not isinstance(body, dict) or body.get("match", "glob") != "glob":
+        if not isinstance(body, dict) or body.get("match", "fnmatch") != "fnmatch":
             continue
-        on = body.get("on", [])
-        for number, pattern in enumerate([on] if isinstance(on, str) else on):
-            why = cannot_match(pattern) if isinstance(pattern, str) else ""
+        for path, pattern in _patterns_of(rule, body):
+            why = cannot_match(pattern)
             if why:
-                path = (rule, "on", number) if isinstance(on, list) else (rule, "on")
+                message = f"{path_text(path)}: {pattern!r} matches no tag: {why}"
                 line = lines.at(path)
-                message = f"{rule}.on: {pattern!r} matches no tag: {why}"
                 yield Finding(file, line, column_of(text, line, message), "error", message)
+
+
+def _patterns_of(rule: Any, body: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Yield each glob of a rule with its path."""
+    todo: list[tuple[tuple[Any, ...], Any]] = [
+        ((rule, key), body[key]) for key in _PATTERN_KEYS if key in body
+    ]
+    while todo:
+        path, given = todo.pop(0)
+        if isinstance(given, str):
+            yield path, given
+        elif isinstance(given, list):
+            todo += [((*path, number), item) for number, item in enumerate(given)]
+        elif isinstance(given, dict) and "on" in given:
+            todo.append(((*path, "on"), given["on"]))
 
 
 def cannot_match(pattern: str) -> str:

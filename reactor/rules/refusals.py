@@ -1,4 +1,4 @@
-"""Why a condition did not hold, with the values that it saw: short, and without secrets."""
+"""What a condition said, with the values that it saw: short, and without secrets."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ _MOST = 4
 """Values that one refusal names: an expression with more is read by its author anyway."""
 
 
-def refusal(text: str, expression: Expression, values: Values) -> str:
-    """Say why a condition did not hold, such as ``when: data.a == 1 is false (data.a is 2)``.
+def verdict(text: str, expression: Expression, values: Values, *, holds: bool) -> str:
+    """Say what a condition saw, such as ``when: data.a == 1 is false (data.a is 2)``.
 
     Args:
         text: the condition on one line.
         expression: the same, compiled.
         values: what it saw.
+        holds: what came of it.
     """
-    seen = values_seen(expression, values)
+    seen = values_seen(expression, values, holds=holds)
     more = [f"and {len(seen) - _MOST} more"] if len(seen) > _MOST else []
     reason = f" ({', '.join(seen[:_MOST] + more)})" if seen else ""
-    return f"when: {shown(text, expression)} is false{reason}"
+    said_so = "true" if holds else "false"
+    return f"when: {shown(text, expression)} is {said_so}{reason}"
 
 
 def shown(text: str, expression: Expression) -> str:
@@ -35,9 +37,15 @@ def shown(text: str, expression: Expression) -> str:
     return hide_literals(text) if secret else text
 
 
-def values_seen(expression: Expression, values: Values) -> list[str]:
-    """Say what an expression sees, such as ``data.a is 2``, without secrets."""
-    undefined = expression.first_undefined(values)
+def values_seen(expression: Expression, values: Values, *, holds: bool = False) -> list[str]:
+    """Say what an expression sees, such as ``data.a is 2``, without secrets.
+
+    Args:
+        expression: compiled.
+        values: what it sees.
+        holds: it is true: then what is undefined has done no harm.
+    """
+    undefined = "" if holds else expression.first_undefined(values)
     seen = [f"{undefined} is undefined"] if undefined else []
     for path in expression.paths:
         if len(path) > 1 or path[0] == "tag":

@@ -54,15 +54,15 @@ class _Shape:
 
     Attributes:
         makers: make the calls.
-        names: how many IDs and functions there are: fewer, and two keys have become one.
+        keys: how many IDs, and functions below them, there are: fewer, and two have become one.
     """
 
     makers: tuple[Callable[[Words], Call], ...]
-    names: int
+    keys: tuple[int, int]
 
     def calls(self, words: Words) -> tuple[Call, ...]:
         calls = tuple([make(words) for make in self.makers])
-        if len(calls) > 1 and len(_names(calls)) < self.names:
+        if len(calls) > 1 and _keys(calls) != self.keys:
             raise _ParseError
         return calls
 
@@ -137,17 +137,18 @@ class Shapes:
         }
         compiler = _Compiler(plain, self._ids)
         try:
-            return _Shape(tuple(compiler.call(call) for call in calls), len(_names(calls)))
+            return _Shape(tuple(compiler.call(call) for call in calls), _keys(calls))
         except _ParseError:
             return None
 
 
-_UNREAD = _Shape((), 0)
+_UNREAD = _Shape((), (0, 0))
 """Seen once."""
 
 
-def _names(calls: Sequence[Call]) -> set[tuple[str, str, str]]:
-    return {(call.ident, call.kind, call.function) for call in calls}
+def _keys(calls: Sequence[Call]) -> tuple[int, int]:
+    idents = {call.ident for call in calls}
+    return len(idents), len({(call.ident, call.kind, call.function) for call in calls})
 
 
 def _with_tokens(key: _Key) -> str | None:

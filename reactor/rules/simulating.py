@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +15,7 @@ from reactor.rules import deciding
 from reactor.rules.deciding import Announcement, Decider, Found
 from reactor.rules.memory import Memory
 from reactor.rules.model import Call, Functions, Plan, Rule
-from reactor.rules.program import Program, Reply
+from reactor.rules.program import Program, Reply, steps_of
 from reactor.rules.redaction import redact, redact_text
 from reactor.rules.snapshot import Snapshot
 
@@ -22,6 +23,10 @@ MAX_OUTCOMES = 10_000
 """What one event, or the passing of time, may lead to: a test that waits a year meets a bound."""
 
 _MOST_EVENTS = 100_000
+
+_ROUND = re.compile(r"^for_each\[\d+\]\.")
+_ITEM = re.compile(r"\[\d+\]$")
+"""What paths of calls in a loop have more than the action's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +89,18 @@ class Simulation:
         snapshot: the rules.
         functions: what templates may call; by default nothing.
         now: when the clock begins, in seconds since 1970.
+        results: what actions give, by their ``id`` or their path, such as ``do[0]``; with
+            ``error`` in it, the action fails. By default all go well and give nothing.
     """
 
     def __init__(
-        self, snapshot: Snapshot, functions: Functions | None = None, now: float = 0.0
+        self,
+        snapshot: Snapshot,
+        functions: Functions | None = None,
+        now: float = 0.0,
+        results: Mapping[str, Any] | None = None,
     ) -> None:
+        self._results = results or {}
         self._events: dict[int, Event] = {}
         self._decider = Decider(
             _Refused() if functions is None else functions, Memory(), self._events.get
@@ -127,7 +139,7 @@ class Simulation:
             if isinstance(one, Announcement):
                 outcomes += self._announced(one)
             else:
-                outcomes.append(outcome_of(one))
+                outcomes.append(outcome_of(one, self._results))
         return outcomes
 
     def _announced(self, wanted: Announcement) -> list[Outcome]:
@@ -144,32 +156,49 @@ def refused_functions() -> Functions:
     return _Refused()
 
 
-def outcome_of(found: deciding.Outcome) -> Outcome:
-    """Return what was decided, with the calls that it would lead to."""
+def outcome_of(found: deciding.Outcome, results: Mapping[str, Any] | None = None) -> Outcome:
+    """Return what was decided, with the calls that it would lead to if actions gave ``results``."""
     plan, error = found.plan, found.error
     calls = list(plan.calls)
     if plan.program is not None:
-        calls, error = _calls_of(plan.program, error)
+        calls, error = _calls_of(plan.program, error, results or {})
     return Outcome(
         found.rule, found.event, tuple(calls), found.reason, error, found.policy, found.steps
     )
 
 
-def _calls_of(program: Program, error: str) -> tuple[list[Call], str]:
-    """Run a program as if every call went well, with nothing as its result."""
+def _calls_of(program: Program, error: str, results: Mapping[str, Any]) -> tuple[list[Call], str]:
+    """Run a program as if its calls gave these results."""
     calls: list[Call] = []
+    names = {step.ident: step.id for step in steps_of(program.steps)}
     run = program.run("test")
     try:
         request = next(run)
         while len(calls) < MAX_OUTCOMES:
+            reply = Reply({})
             if isinstance(request, Call):
                 calls.append(request)
-            request = run.send(Reply({}))
+                reply = _reply(request.ident, names, results)
+            request = run.send(reply)
     except StopIteration as end:
         error = error or str(end.value or "")
     except RuleError as fault:
         error = str(fault)
     return calls, error
+
+
+def _reply(ident: str, names: Mapping[str, str], results: Mapping[str, Any]) -> Reply:
+    """Return what a call gives: by its own path, or as one of a ``for_each``, or by its id."""
+    path = _ROUND.sub("", ident)
+    step = path if path in names else _ITEM.sub("", path)
+    for name in (ident, step, names.get(step, "")):
+        if name and name in results:
+            given = results[name]
+            if not isinstance(given, Mapping):
+                return Reply(given)
+            error = given.get("error")
+            return Reply(dict(given), str(error) if error else None)
+    return Reply({})
 
 
 def simulate(events: Iterable[Event], snapshot: Snapshot) -> Iterator[Outcome]:

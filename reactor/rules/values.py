@@ -32,7 +32,7 @@ from reactor.rules.expressions import (
 from reactor.rules.model import Source
 from reactor.rules.policies import Key
 from reactor.rules.redaction import redact_text
-from reactor.rules.refusals import refusal, shown, values_seen
+from reactor.rules.refusals import shown, values_seen, verdict
 from reactor.rules.validation import Path
 
 _TEMPLATE = re.compile(r"\{\{|\{%|\{#")
@@ -133,7 +133,16 @@ class Condition:
 
     def refusal(self, values: Values) -> str:
         """Say why the condition did not hold."""
-        return refusal(self._text, self._expression, values)
+        return verdict(self._text, self._expression, values, holds=False)
+
+    def verdict(self, values: Values) -> tuple[bool, str]:
+        """Return whether the condition holds, and in one line what it saw; for people.
+
+        Raises:
+            RuleError: it cannot be worked out.
+        """
+        holds = self.holds(values)
+        return holds, verdict(self._text, self._expression, values, holds=holds)
 
     def account(self, values: Values) -> dict[str, Any]:
         """Say what came of it and what it saw, for people: ``text``, ``state``, ``values``."""

@@ -16,6 +16,12 @@ fragile:
   do:
     - event: my/first
     - runner: test.nothing
+checked:
+  on: my/checked
+  when: [data.n > 3, data.password != "x"]
+  count: {at_least: 1, within: 1h}
+  do: [{event: my/was-high}]
+  else: [{event: my/was-low}]
 thrice:
   on: my/thrice
   count: {at_least: 3, within: 1h}
@@ -54,6 +60,26 @@ def test_why_names_the_condition_and_its_values(system):
     assert "no rule matches this tag" in system.run("why", "my/other").stdout
     assert "no event no/such" in system.run("why", "no/such").stdout
     assert system.run("why", "999999", code=1).stderr.count("\n") == 1
+
+
+def test_a_trace_has_every_condition_with_its_value(system):
+    """Of what acted too, and what policies said; secrets are hidden."""
+    seq = system.fire("my/checked", {"n": 7, "password": "hunter2"})
+    system.expect("reactor/reaction/checked/done", seq)
+    [trace] = _json(system, "trace", "checked")
+    assert [(step["policy"], step["passed"], step["why"]) for step in trace["steps"]] == [
+        ("when", True, "when: data.n > 3 is true (data.n is 7)"),
+        ("when", True, "when: data.password != '***' is true (data.password is ***)"),
+        ("count", True, "count: 1 of 1 within 1h"),
+    ], trace["steps"]
+    told = system.run("trace", "checked").stdout
+    assert "      when: data.n > 3 is true (data.n is 7)" in told
+    assert "data.n is 7" in system.run("why", str(seq)).stdout
+    seq = system.fire("my/checked", {"n": 1, "password": "y"})
+    system.expect("my/was-low", seq)
+    [trace] = [one for one in _json(system, "trace", "checked") if one["event"]["seq"] == seq]
+    assert trace["steps"][0]["why"] == "when: data.n > 3 is false (data.n is 1)"
+    assert not trace["steps"][0]["passed"]
 
 
 def test_a_dead_reaction_is_retried_under_its_id(system):

@@ -156,6 +156,86 @@ def test_check_of_reactor_files(folder):
     assert "reactor convert" in ended.output
 
 
+STEPS = """
+r:
+  on: x
+  do:
+    - local: test.ping
+      tgt: "*"
+      wait: true
+      id: asked
+      on_failure: continue
+    - event: told
+      when: results.asked.ok
+      data: {web1: "{{ results.asked.returns.web1 }}"}
+    - exec: [check, "{{ item }}"]
+      for_each: "[1, 2]"
+    - event: checked
+      data: {first: "{{ results[2]['items'][0].status }}"}
+"""
+
+STEPS_TEST = """
+results: {asked: {returns: {web1: 5}}, "do[2]": {status: 0}}
+tests:
+  goes well:
+    events: [{tag: x}]
+    includes: [{event: told, data: {web1: 5}}, {event: checked, data: {first: 0}}]
+  nobody answers:
+    events: [{tag: x}]
+    results: {asked: {error: silence}, "do[2][0]": {status: 3}}
+    excludes: [{event: told}]
+    includes: [{event: checked, data: {first: 3}}]
+  a program fails:
+    events: [{tag: x}]
+    results: {"do[2]": {error: no such program}}
+    fails: {r: no such program}
+    excludes: [{event: checked}]
+"""
+
+
+def test_suites_say_what_actions_give(folder):
+    """By id or path, for the file or a test; without it a value that needs a result fails."""
+    (folder / "steps.yaml").write_text(STEPS)
+    (folder / "steps.test.yaml").write_text(STEPS_TEST)
+    results = run_file(folder / "steps.test.yaml")
+    assert [(one["name"], one["failures"]) for one in results] == [
+        ("goes well", []),
+        ("nobody answers", []),
+        ("a program fails", []),
+    ]
+    rules = RuleTest(folder / "steps.yaml")
+    rules.fire("x")
+    assert "web1" in rules.errors["r"]
+    rules = RuleTest(folder / "steps.yaml", results={"asked": {"returns": {"web1": 1}}, "do[2]": 7})
+    assert rules.fire("x")[1] == {"event": "told", "data": {"web1": 1}}
+
+
+PATTERNS = """
+r:
+  match: fnmatch
+  all_of: ["a ", {on: [b, "c\\u0007"], name: q}]
+  none_of: {on: "d[z-a]"}
+  within: 1m
+  do: [{event: out}]
+s:
+  match: regex
+  on: "x "
+  do: [{event: out}]
+"""
+
+
+def test_check_looks_at_every_pattern(folder):
+    """Those of several events too, with their paths; regular expressions are another matter."""
+    (folder / "p.yaml").write_text(PATTERNS)
+    ended = run("check", folder / "p.yaml")
+    texts = [line.split(": error: ")[1] for line in ended.stdout.splitlines()]
+    assert sorted(texts) == [
+        "r.all_of[0]: 'a ' matches no tag: it begins or ends with a blank",
+        "r.all_of[1].on[1]: 'c\\x07' matches no tag: a tag has no control characters",
+        "r.none_of.on: 'd[z-a]' matches no tag: a range in it runs backwards",
+    ], ended.output
+
+
 KINDS = """
 r:
   on: x
