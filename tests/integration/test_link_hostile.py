@@ -31,7 +31,7 @@ LOG_LINES = scaled(60, 2_000)
 ROUNDS = scaled(15, 400)
 DESCRIPTORS = 150
 BIG = "_modules/big.py"
-FLOOD = scaled(4_000, 400_000)
+FLOOD = scaled(4_000, 100_000)
 
 pytestmark = pytest.mark.timeout(scaled(180, 3600))
 
