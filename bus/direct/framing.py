@@ -160,14 +160,15 @@ class Inbox:
     def _whole(self) -> list[tuple[bytes, bytes]]:
         found: list[tuple[bytes, bytes]] = []
         waiting, at = self._waiting, 0
-        while True:
-            head, body = self._lengths(waiting, at)
-            begin = at + _LENGTHS.size
-            end = begin + head + body
-            if not head or len(waiting) < end:
-                break
-            found.append((bytes(waiting[begin : begin + head]), bytes(waiting[begin + head : end])))
-            at = end
+        with memoryview(waiting) as view:  # a slice of the array itself would be one copy more
+            while True:
+                head, body = self._lengths(waiting, at)
+                begin = at + _LENGTHS.size
+                end = begin + head + body
+                if not head or len(waiting) < end:
+                    break
+                found.append((bytes(view[begin : begin + head]), bytes(view[begin + head : end])))
+                at = end
         del waiting[:at]
         return found
 
