@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from bus import frames
+from bus.direct.connecting import connect
 from bus.direct.framing import MAX_ANSWER_BYTES, RECEIVE_BYTES, Inbox, answer_parts, message
 from bus.errors import BusError, WireError
 from bus.frames import Answer
@@ -44,13 +45,9 @@ class DirectLine:
         """Connect if that is still to be done; say whether a bus is there."""
         if self._socket is not None:
             return True
-        sock = socket.socket(socket.AF_UNIX)
-        try:
-            sock.connect(str(self._path))
-        except OSError:
-            sock.close()
+        sock = connect(self._path)
+        if sock is None:
             return False
-        sock.setblocking(False)
         self._inbox = Inbox(MAX_ANSWER_BYTES)
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
@@ -84,8 +81,8 @@ class DirectLine:
         deadline = None if timeout is None else self._clock() + timeout
         try:
             answer = self._ask(message(head, body), deadline)
-        except BaseException:
-            self.close()  # a message may have been sent in part
+        except BaseException:  # an interruption too: a message may have been sent in part
+            self.close()
             raise
         if answer is None:
             self.close()

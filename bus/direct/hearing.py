@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import select
 import socket
 import time
@@ -15,6 +14,7 @@ from typing import Final
 
 from bus import endpoints, frames
 from bus.direct import framing
+from bus.direct.connecting import connect
 from bus.direct.framing import Inbox
 from bus.errors import WireError
 from bus.listener import Heard, Listener
@@ -123,12 +123,8 @@ class LineListener(Listener):
         if now < self._look_at or self.closed:
             return False
         self._look_at, self._look = now + self._look, min(2 * self._look, _LAST_LOOK)
-        sock = socket.socket(socket.AF_UNIX)
-        sock.setblocking(False)
-        try:
-            sock.connect(os.fspath(self._path))
-        except OSError:
-            sock.close()
+        sock = connect(self._path)
+        if sock is None:
             return False
         self._socket = sock
         self._poll.register(sock, select.POLLIN)

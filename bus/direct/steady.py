@@ -14,6 +14,7 @@ import socket
 from pathlib import Path
 from typing import Final
 
+from bus.direct.connecting import connect
 from bus.direct.framing import MAX_ANSWER_BYTES, RECEIVE_BYTES, Inbox, answer_parts, message
 
 log = logging.getLogger(__name__)
@@ -93,13 +94,9 @@ class SteadyLine:
     def _open(self) -> bool:
         if self._socket is not None:
             return True
-        sock = socket.socket(socket.AF_UNIX)
-        try:
-            sock.connect(str(self._path))
-        except OSError:
-            sock.close()
+        sock = connect(self._path)
+        if sock is None:
             return False
-        sock.setblocking(False)
         self._inbox = Inbox(MAX_ANSWER_BYTES)
         self._epoll.register(sock, select.EPOLLIN)
         self._socket = sock

@@ -121,11 +121,9 @@ def accept_dict(
         "minions_denied": include_denied,
     }
     changed = [
-        ident
-        for folder, idents in _listed(match).items()
-        if wanted.get(folder)
-        for ident in idents
-        for ident in _store().accept(_literal(ident), include_rejected, include_denied)
+        changed
+        for ident in _wanted(match, wanted)
+        for changed in _store().accept(_literal(ident), include_rejected, include_denied)
     ]
     return _announced("accept", "minions", changed)
 
@@ -143,11 +141,9 @@ def reject_dict(
         "minions_denied": include_denied,
     }
     changed = [
-        ident
-        for folder, idents in _listed(match).items()
-        if wanted.get(folder)
-        for ident in idents
-        for ident in _store().reject(_literal(ident), include_accepted, include_denied)
+        changed
+        for ident in _wanted(match, wanted)
+        for changed in _store().reject(_literal(ident), include_accepted, include_denied)
     ]
     return _announced("reject", "minions_rejected", changed)
 
@@ -249,6 +245,12 @@ def _listed(match: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
             f"give ids by their state, such as {{minions_pre: [web1]}}: {', '.join(_KNOWN)}"
         )
     return {folder: [str(ident) for ident in idents] for folder, idents in match.items()}
+
+
+def _wanted(match: Mapping[str, Sequence[str]], states: Mapping[str, bool]) -> list[str]:
+    """Return the ids that are listed by a state which is wanted."""
+    found = _listed(match).items()
+    return [ident for state, idents in found if states.get(state) for ident in idents]
 
 
 def _literal(ident: str) -> str:

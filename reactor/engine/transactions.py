@@ -28,7 +28,7 @@ def transaction(database: sqlite3.Connection, what: str) -> Iterator[None]:
     except sqlite3.Error as error:
         _roll_back(database)
         raise ReactorError(f"{what} cannot be written: {error}") from error
-    except BaseException:
+    except BaseException:  # whatever it was: what is half done must not be kept
         _roll_back(database)
         raise
 

@@ -42,7 +42,7 @@ class Pages(Generic[T]):
         try:
             # One who goes away leaves the page to the others who wait for it.
             page = await asyncio.shield(reading)
-        except BaseException:
+        except BaseException:  # a failed reading is not kept; a cancelled wait leaves it to others
             if reading.done():
                 self._forget(seq, reading)
             raise

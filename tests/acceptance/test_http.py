@@ -32,18 +32,6 @@ def system(tmp_path_factory):
         yield running_system
 
 
-@pytest.fixture(scope="module")
-def url(system):
-    """Where it serves."""
-    return url_of(system)
-
-
-@pytest.fixture(scope="module")
-def token(system):
-    """A token that may do everything."""
-    return new_token(system, "tests", "--all")
-
-
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_the_seeds_line(system, url, token):
     """`curl -SsNk https://host:8000/events?token=...` prints events in Salt's form."""

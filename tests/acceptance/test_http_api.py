@@ -14,7 +14,7 @@ import pytest
 from bus.config import master_config
 from bus.keys import Keypair, KeyStore
 from tests.support import wait_for
-from tests.web import answer, ask, new_token, serving, url_of
+from tests.web import answer, ask, new_token, serving
 
 RULES = """
 greet:
@@ -53,18 +53,6 @@ def system(tmp_path_factory):
     (folder / "rules.yaml").write_text(RULES)
     with serving(folder, "--rules", str(folder / "rules.yaml"), more=HOOKS) as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def url(system):
-    """Where it serves."""
-    return url_of(system)
-
-
-@pytest.fixture(scope="module")
-def token(system):
-    """A token that may do everything."""
-    return new_token(system, "tests", "--all")
 
 
 def low(url, token, *chunks):

@@ -27,18 +27,6 @@ def system(tmp_path_factory):
         yield running_system
 
 
-@pytest.fixture(scope="module")
-def url(system):
-    """Where it serves."""
-    return url_of(system)
-
-
-@pytest.fixture(scope="module")
-def token(system):
-    """A token that may do everything."""
-    return new_token(system, "tests", "--all")
-
-
 class Client:
     """A stream of events, read when the test says so."""
 

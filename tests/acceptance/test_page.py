@@ -92,18 +92,6 @@ def system(tmp_path_factory):
         yield made
 
 
-@pytest.fixture(scope="module")
-def url(system):
-    """Where it serves."""
-    return url_of(system)
-
-
-@pytest.fixture(scope="module")
-def token(system):
-    """A token that may do everything."""
-    return new_token(system, "page", "--all")
-
-
 @contextmanager
 def visiting(browser, url, token=None, **options):
     """Open the page, logged in with ``token``; nothing may go wrong in it that it does not say."""
@@ -171,7 +159,7 @@ class TestLogin:
             page.get_by_label("Token").fill(token)
             page.keyboard.press("Enter")
             expect(page.locator("#state")).to_have_text("live")
-            expect(page.locator("#who")).to_have_text("page")
+            expect(page.locator("#who")).to_have_text("tests")
             page.reload()
             expect(page.locator("#state")).to_have_text("live")
             page.get_by_role("button", name="Log out").click()

@@ -71,7 +71,7 @@ async def _take(request: Request, services: Services, path: str) -> Json:
             services.replays.check(path, signed)
     try:
         seq = await services.fire(tag, event_of(request.headers, body))
-    except BaseException:
+    except BaseException:  # cancelled too: what was not fired may be sent again
         if signed:
             services.replays.forget(path, signed)
         raise
