@@ -479,6 +479,17 @@ class Listening:
                 self._bookmark.try_to_save()
             self._bookmark.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
     def __del__(self) -> None:
         if self._feed:
             self.close()

@@ -66,6 +66,14 @@ def test_listening_begins_now(events):
     assert not listening.closed
 
 
+def test_listening_ends_with_its_block(events):
+    """What was opened for a block hears nothing after it, and takes no place of a listener."""
+    with events.listen("t") as listening:
+        events.fire("t", {})
+        assert listening.next(5).tag == "t"
+    assert listening.closed
+
+
 @pytest.mark.parametrize(
     ("match_type", "tag"),
     [("startswith", "a/"), ("endswith", "/c"), ("find", "/b/"), ("regex", "a/./c")],

@@ -301,8 +301,8 @@ def test_waits_until_a_role_listens(start):
             time.sleep(0.2)
             sock = socket.socket(socket.AF_UNIX)
             sock.bind(str(path))
+            note("one listens")  # before it does: "ready" is another process's note
             sock.listen()
-            note("one listens")
             while not stop.is_set():
                 time.sleep(0.005)
         supervise(Role("one", run, f"ipc://{here}/socket"), serve("two"))
