@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 
@@ -34,15 +35,12 @@ OnGap = Callable[[int, int], None]
 """Told the first and the last number of what was lost."""
 
 
-class Feed:
-    """Hears everything that a bus publishes and fills each gap in the numbers.
+class Feed(ABC):
+    """Gives out what is heard, in order.
 
     Args:
-        listener: hears what is new. With a journal it has to hear all tags: a gap in the
-            numbers is then exactly what was lost.
-        journal: where older and lost events are; None for a live feed of what comes.
+        listener: hears what is new.
         timeout: seconds to wait for the bus.
-        hears_all: the listener of a live feed hears all tags, so that gaps are known.
         on_gap: told of each gap.
 
     Attributes:
@@ -55,30 +53,20 @@ class Feed:
     """
 
     def __init__(
-        self,
-        listener: Listener,
-        journal: JournalReader | None = None,
-        timeout: float = 1.0,
-        *,
-        hears_all: bool = False,
-        on_gap: OnGap | None = None,
+        self, listener: Listener, timeout: float = 1.0, *, on_gap: OnGap | None = None
     ) -> None:
         self._listener = listener
-        self._journal = journal
-        self._hears_all = hears_all
-        self._renumbered = False
         self._on_gap = on_gap
         self._ready: deque[Numbered] = deque()
         self.lost = 0
         self.gaps: deque[Gap] = deque(maxlen=MAX_GAPS)
         try:
-            self.after = self._upto = listener.wait_ready(timeout)
+            self.after = listener.wait_ready(timeout)
         except BusError:
             self.close()
             raise
         self._last = self.after
         self._bus_id = listener.bus_id
-        self._looked_at = time.monotonic()
 
     @property
     def socket(self) -> Socket | int:
@@ -93,12 +81,12 @@ class Feed:
     @property
     def upto(self) -> int:
         """The number of the newest event that is known of."""
-        return max(self._upto, self._last)
+        return self._last
 
     @property
     def behind(self) -> bool:
         """Whether there is more to take without waiting for the socket."""
-        return bool(self._ready) or self._listener.has_read or self._is_lagging()
+        return bool(self._ready) or self._listener.has_read
 
     def wait(self, seconds: float) -> None:
         """Wait until there may be something to take, at most so long."""
@@ -109,6 +97,7 @@ class Feed:
         self.after = self._last = seq
         self._ready.clear()
 
+    @abstractmethod
     def take(self, limit: int = PAGE, *, drain: bool = True) -> deque[Numbered]:
         """Return the next events, at most ``limit``, without waiting.
 
@@ -120,31 +109,143 @@ class Feed:
         Raises:
             JournalError: the journal cannot be read.
         """
-        if not self._ready:
-            self._fill(drain)
-        if len(self._ready) <= limit:
-            batch, self._ready = self._ready, deque()
-        else:
-            batch = deque(self._ready.popleft() for _ in range(limit))
-        if batch:
-            self.after = max(self.after, batch[-1][0])
-        if self._journal is None and not self._ready:
-            self.after = max(self.after, self._last)
-        return batch
 
     def close(self) -> None:
         """Stop hearing."""
         self._listener.close()
-        if self._journal:
-            self._journal.close()
-            self._journal = None
+
+    def _give_out(self, limit: int) -> deque[Numbered]:
+        if len(self._ready) <= limit:
+            batch, self._ready = self._ready, deque()
+        else:
+            batch = deque(self._ready.popleft() for _ in range(limit))
+        if batch and batch[-1][0] > self.after:
+            self.after = batch[-1][0]
+        return batch
+
+    def _lose(self, first: int, last: int) -> None:
+        self.lost += last - first + 1
+        self.gaps.append((first, last))
+        if self._on_gap:
+            self._on_gap(first, last)
+
+
+class LiveFeed(Feed):
+    """What a listener hears from now on; what it loses is counted.
+
+    Args:
+        listener: hears all tags, or those that are wanted.
+        timeout: seconds to wait for the bus.
+        hears_all: the listener hears all tags, so that gaps are known by their numbers.
+        on_gap: told of each gap.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        timeout: float = 1.0,
+        *,
+        hears_all: bool = False,
+        on_gap: OnGap | None = None,
+    ) -> None:
+        super().__init__(listener, timeout, on_gap=on_gap)
+        self._hears_all = hears_all
+        self._renumbered = False
+
+    def take(self, limit: int = PAGE, *, drain: bool = True) -> deque[Numbered]:
+        """See `Feed.take`."""
+        while len(self._ready) < PAGE:
+            if self._ready and not drain:
+                break
+            heard = self._listener.read()
+            if heard is None:
+                break
+            self._take(heard)
+        batch = self._give_out(limit)
+        if not self._ready and self._last > self.after:
+            self.after = self._last
+        return batch
+
+    def _take(self, heard: Heard) -> None:
+        if heard.bus_id != self._bus_id:
+            self._follow_bus(heard)
+        if self._hears_all:
+            self._look_for_gap(heard)
+        if heard.events:
+            self._ready.extend(zip(heard.numbers, heard.events, strict=True))
+            self._last = max(self._last, heard.seq)
+        if heard.lost:
+            # Which ones is not known: the numbers in between belong to others too.
+            self.lost += heard.lost
+            log.warning("%d events lost: this listener was too slow", heard.lost)
+
+    def _look_for_gap(self, heard: Heard) -> None:
+        before = heard.before
+        if heard.events and before < self._last:
+            self._renumbered, self._last = True, 0
+        if before > self._last:
+            self._lose(self._last + 1, before)
+            self._last = before
+
+    def _follow_bus(self, heard: Heard) -> None:
+        """Begin at the start of a bus that counts anew."""
+        self._bus_id = heard.bus_id
+        # Events may have come before the mark that names their bus: they are not lost.
+        self._last = self._last if self._renumbered else 0
+        self.after = self._last
+        self._renumbered = False
+
+
+class JournalFeed(Feed):
+    """Everything that a bus publishes: each gap in the numbers is filled from the journal.
+
+    Args:
+        listener: hears all tags: a gap in the numbers is then exactly what was lost.
+        journal: where older and lost events are; closed with the feed.
+        timeout: seconds to wait for the bus.
+        on_gap: told of what the journal no longer has.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        journal: JournalReader,
+        timeout: float = 1.0,
+        *,
+        on_gap: OnGap | None = None,
+    ) -> None:
+        self._journal = journal
+        super().__init__(listener, timeout, on_gap=on_gap)
+        self._upto = self.after
+        self._looked_at = time.monotonic()
+
+    @property
+    def upto(self) -> int:
+        """See `Feed.upto`."""
+        return max(self._upto, self._last)
+
+    @property
+    def behind(self) -> bool:
+        """See `Feed.behind`."""
+        return super().behind or self._is_lagging()
+
+    def take(self, limit: int = PAGE, *, drain: bool = True) -> deque[Numbered]:
+        """See `Feed.take`."""
+        if not self._ready:
+            self._fill(drain)
+        return self._give_out(limit)
+
+    def close(self) -> None:
+        """See `Feed.close`."""
+        super().close()
+        self._journal.close()
 
     def _is_lagging(self) -> bool:
-        return self._journal is not None and self._last < self._upto
+        return self._last < self._upto
 
     def _fill(self, drain: bool) -> None:
         while not self._is_lagging() and len(self._ready) < PAGE:
-            heard = self._listener.receive(0)
+            heard = self._listener.read()
             if heard is None:
                 break
             self._take(heard)
@@ -157,19 +258,13 @@ class Feed:
 
     def _look_at_the_end(self) -> None:
         now = time.monotonic()
-        if self._journal is not None and now - self._looked_at >= LOOK_AFTER:
+        if now - self._looked_at >= LOOK_AFTER:
             self._looked_at = now
             self._upto = max(self._upto, self._journal.last_seq())
 
     def _follow_bus(self, heard: Heard) -> None:
-        """Begin at the start of a bus that counts anew, such as one with a new journal."""
+        """Begin at the start of a bus with a new journal."""
         self._bus_id = heard.bus_id
-        if self._journal is None:
-            # Events may have come before the mark that names their bus: they are not lost.
-            self._last = self._last if self._renumbered else 0
-            self._upto = self.after = self._last
-            self._renumbered = False
-            return
         log.warning("the bus has another journal than before: reading it from its start")
         journal = JournalReader(self._journal.path)
         self._journal.close()
@@ -183,9 +278,7 @@ class Feed:
     def _take(self, heard: Heard) -> None:
         if heard.bus_id != self._bus_id:
             self._follow_bus(heard)
-        if self._journal is None:
-            self._take_live(heard)
-        elif heard.before <= self._last < heard.seq and heard.events:
+        if heard.before <= self._last < heard.seq and heard.events:
             # Some of them may have come from the journal before.
             known = self._last - heard.before
             self._ready.extend(zip(heard.numbers[known:], heard.events[known:], strict=True))
@@ -193,28 +286,7 @@ class Feed:
         elif heard.seq > self._last:
             self._upto = max(self._upto, heard.seq)
 
-    def _take_live(self, heard: Heard) -> None:
-        if heard.events and heard.before < self._last and self._hears_all:
-            self._renumbered, self._last = True, 0
-        expected = self._last + 1
-        self._ready.extend(zip(heard.numbers, heard.events, strict=True))
-        if heard.events or self._hears_all:
-            self._last = max(self._last, heard.seq)
-        if self._hears_all and heard.before >= expected:
-            self._lose(expected, heard.before)
-        if heard.lost:
-            # Which ones is not known: the numbers in between belong to others too.
-            self.lost += heard.lost
-            log.warning("%d events lost: this listener was too slow", heard.lost)
-
-    def _lose(self, first: int, last: int) -> None:
-        self.lost += last - first + 1
-        self.gaps.append((first, last))
-        if self._on_gap:
-            self._on_gap(first, last)
-
     def _read_journal(self) -> None:
-        assert self._journal is not None
         page = self._journal.read(self._last, PAGE, self._upto)
         if not page:
             # Retention took the rest away: it is counted, and not awaited for ever.

@@ -19,7 +19,7 @@ from bus import durations, endpoints, rpc, wire
 from bus.bookmark import Asks, Bookmark
 from bus.config import master_config, minion_config
 from bus.errors import BusError, DataError, WireError
-from bus.feed import Feed, Gap, Numbered, OnGap
+from bus.feed import Feed, Gap, JournalFeed, LiveFeed, Numbered, OnGap
 from bus.journal import JournalReader, journal_path, microseconds
 from bus.listener import Listener, open_listener
 from bus.publisher import Publisher
@@ -287,9 +287,8 @@ class Listening:
         return self._open_complete(since) if self._is_complete else self._open_live()
 
     def _open_live(self) -> Feed:
-        return Feed(
+        return LiveFeed(
             self._connection.open_listener(self._prefix),
-            None,
             self._timeout_to_open,
             hears_all=not self._prefix,
             on_gap=self._note_gap,
@@ -307,7 +306,7 @@ class Listening:
             journal.close()
             raise
         listener = self._connection.open_listener(self._prefix)
-        feed = Feed(listener, journal, self._timeout_to_open, on_gap=self._note_gap)
+        feed = JournalFeed(listener, journal, self._timeout_to_open, on_gap=self._note_gap)
         feed.start_after(after)
         return feed
 
@@ -417,19 +416,23 @@ class Listening:
     def _wait(self, feed: Feed, deadline: float | None) -> Event | None:
         """Return the next event; None at the deadline, or when there is a loss to tell of."""
         known, has_looked = feed.upto, False
+        # To look in vain costs much of what it takes to hear an event: who has nothing to save
+        # while nothing is there waits first, and that ends at once if something is.
+        may_wait = self._bookmark is None
         while True:
             left = _POLL if deadline is None else deadline - time.monotonic()
             # What the journal still holds is there too; of a live feed it is what was read.
             if left <= 0 and has_looked and (not self._is_complete or feed.after >= known):
                 return None
+            if may_wait and left > 0 and not feed.behind:
+                self._save_while_idle()
+                feed.wait(min(left, _POLL))
             self._batch = feed.take(drain=left <= 0)
             has_looked = True
             event = self._next_ready(feed.bus_id)
             if event or self._untold:
                 return event
-            if left > 0 and not self._batch and not feed.behind:
-                self._save_while_idle()
-                feed.wait(min(left, _POLL))
+            may_wait = not self._batch
 
     def _save_while_idle(self) -> None:
         """Save that the event given out last is done. What was merely passed over can wait."""

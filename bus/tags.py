@@ -82,6 +82,9 @@ def _regex(pattern: str) -> Matcher:
 
 
 def _fnmatch(pattern: str) -> Matcher:
+    prefix = literal_prefix(pattern)
+    if pattern == f"{prefix}*":  # most patterns: no need of a regular expression
+        return _startswith(prefix)
     match = re.compile(fnmatch.translate(pattern)).match
     return lambda tag: match(tag) is not None
 

@@ -17,7 +17,7 @@ from typing import Any
 from bus import endpoints, loader, rpc
 from bus.config import minion_config, private_dir
 from bus.errors import BusError
-from bus.feed import Feed
+from bus.feed import Feed, LiveFeed
 from bus.listener import Listener, open_listener
 from bus.record import Event
 from bus.stopping import Stop
@@ -47,7 +47,7 @@ def run(opts: Mapping[str, Any], stop: Stop) -> None:
         role.serve()
 
 
-class RecentFeed(Feed):
+class RecentFeed(LiveFeed):
     """A live feed that remembers its newest events, as no journal does."""
 
     def __init__(self, listener: Listener) -> None:

@@ -19,7 +19,7 @@ from bus import endpoints, loader, rpc
 from bus.complaints import Complaints
 from bus.config import private_dir
 from bus.errors import BusError
-from bus.feed import Feed
+from bus.feed import Feed, JournalFeed
 from bus.jid import JidMaker
 from bus.journal import JournalReader, journal_path
 from bus.listener import open_listener
@@ -544,7 +544,7 @@ def _open_feed(opts: Mapping[str, Any], state: State, stop: Stop) -> Feed:
     while True:
         try:
             journal = JournalReader(journal_path(opts["state_dir"]))
-            feed = Feed(open_listener(endpoints.master_fires(opts)), journal)
+            feed = JournalFeed(open_listener(endpoints.master_fires(opts)), journal)
             break
         except BusError:
             if stop.is_set() or time.monotonic() > deadline:

@@ -19,7 +19,7 @@ import zmq
 
 from bus import endpoints
 from bus.errors import BusError
-from bus.feed import Feed, Numbered
+from bus.feed import Feed, JournalFeed, Numbered
 from bus.journal import JournalReader, journal_path
 from bus.listener import open_listener
 from bus.native import Since, resolve_since
@@ -294,7 +294,7 @@ class _Reading(threading.Thread):
 
     def _open(self) -> Feed:
         journal = JournalReader(journal_path(self._opts["state_dir"]))
-        return Feed(open_listener(endpoints.master_fires(self._opts)), journal, timeout=2.0)
+        return JournalFeed(open_listener(endpoints.master_fires(self._opts)), journal, timeout=2.0)
 
     def _say_open(self, after: int, error: BusError | None) -> None:
         if self._opened.done():

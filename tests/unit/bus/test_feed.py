@@ -6,7 +6,7 @@ import pytest
 
 from bus import endpoints, wire
 from bus.errors import JournalError, NotRunningError
-from bus.feed import LOOK_AFTER, PAGE, Feed
+from bus.feed import LOOK_AFTER, PAGE, JournalFeed, LiveFeed
 from bus.frames import Fire
 from bus.journal import Journal, JournalReader, journal_path
 from bus.listener import Heard, open_listener
@@ -48,7 +48,7 @@ class _Bus:
     def wait_ready(self, _timeout):
         return self.journal.last_seq
 
-    def receive(self, _timeout):
+    def read(self):
         return self.queue.popleft() if self.queue else None
 
     def close(self):
@@ -66,7 +66,7 @@ def fake(tmp_path):
 @pytest.fixture
 def feed(fake):
     """A feed of everything from its start on."""
-    made = Feed(fake, JournalReader(fake.path))
+    made = JournalFeed(fake, JournalReader(fake.path))
     yield made
     made.close()
 
@@ -162,7 +162,7 @@ def test_a_new_journal_is_read_from_its_start(fake, feed, tmp_path, caplog):
 
 def test_without_a_journal_it_gives_out_what_comes(fake):
     """On a minion's bus, or with a filter, gaps mean nothing."""
-    live = Feed(fake)
+    live = LiveFeed(fake)
     fake.fire(1)
     fake.fire(3, heard=False)
     fake.fire(1)
@@ -186,7 +186,7 @@ def test_no_bus_closes_the_listener(place):
     """Nothing stays open when there is nothing to hear."""
     listener = open_listener(f"ipc://{place}/no.ipc")
     with pytest.raises(NotRunningError):
-        Feed(listener, timeout=0.1)
+        LiveFeed(listener, timeout=0.1)
     assert listener.closed
 
 
@@ -195,7 +195,7 @@ def test_a_reader_that_was_too_slow_gets_everything(bus_process):
     opts = bus_process.opts
     journal = JournalReader(journal_path(opts["state_dir"]))
     listener = open_listener(endpoints.master_fires(opts))
-    feed = Feed(listener, journal)
+    feed = JournalFeed(listener, journal)
     publisher = Publisher(endpoints.master_pull(opts))
     count = 60_000
     assert (
@@ -222,7 +222,7 @@ def told():
 
 def test_a_live_feed_of_everything_knows_its_gaps(fake, told):
     """By their numbers, from the next event or from a mark."""
-    live = Feed(fake, hears_all=True, on_gap=lambda first, last: told.append((first, last)))
+    live = LiveFeed(fake, hears_all=True, on_gap=lambda first, last: told.append((first, last)))
     fake.fire(1)
     fake.fire(3, heard=False)
     fake.fire(2)
@@ -237,7 +237,7 @@ def test_a_live_feed_of_everything_knows_its_gaps(fake, told):
 
 def test_a_live_feed_goes_on_with_a_bus_that_counts_anew(fake, told, tmp_path):
     """What that bus had published before is a gap too."""
-    live = Feed(fake, hears_all=True, on_gap=lambda first, last: told.append((first, last)))
+    live = LiveFeed(fake, hears_all=True, on_gap=lambda first, last: told.append((first, last)))
     fake.fire(5)
     assert _take_all(live) == [1, 2, 3, 4, 5]
     fake.renew(tmp_path)
@@ -250,7 +250,7 @@ def test_a_live_feed_goes_on_with_a_bus_that_counts_anew(fake, told, tmp_path):
 
 def test_what_retention_took_away_is_a_gap(fake, told):
     """At the beginning and at the end of what is there."""
-    feed = Feed(fake, JournalReader(fake.path), on_gap=lambda *gap: told.append(gap))
+    feed = JournalFeed(fake, JournalReader(fake.path), on_gap=lambda *gap: told.append(gap))
     fake.fire(10, heard=False)
     fake.journal._db.execute("DELETE FROM fires WHERE first_seq <= 4")
     fake.mark()
@@ -264,7 +264,7 @@ def test_what_retention_took_away_is_a_gap(fake, told):
 
 def test_a_loss_at_the_end_is_looked_at(fake):
     """What a mark reports lost need not be waited for."""
-    live = Feed(fake, hears_all=True)
+    live = LiveFeed(fake, hears_all=True)
     fake.fire(3)
     fake.fire(2, heard=False)
     fake.mark()
@@ -274,7 +274,7 @@ def test_a_loss_at_the_end_is_looked_at(fake):
 
 def test_events_before_the_mark_of_a_new_bus_are_not_lost(fake, told, tmp_path):
     """They were given out, though nobody knew yet whose numbers they have."""
-    live = Feed(fake, hears_all=True, on_gap=lambda *gap: told.append(gap))
+    live = LiveFeed(fake, hears_all=True, on_gap=lambda *gap: told.append(gap))
     fake.fire(5)
     assert _take_all(live) == [1, 2, 3, 4, 5]
     before = fake.bus_id
