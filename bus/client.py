@@ -78,7 +78,7 @@ class LocalClient:
         self, c_path: str | Path | None = None, mopts: Mapping[str, Any] | None = None
     ) -> None:
         self.opts = mopts if mopts is not None else client_config(c_path)
-        self._link = rpc.Connection(endpoints.master_link(self.opts))
+        self._link = rpc.open_connection(endpoints.master_link(self.opts))
         self._listener: Listener | None = None
         self._pid = os.getpid()
 

@@ -48,12 +48,12 @@ def master_direct(opts: Mapping[str, Any]) -> Path | None:
 
 def master_link(opts: Mapping[str, Any]) -> str:
     """Return the address where the link server takes questions about keys and jobs."""
-    return _address(opts, MASTER, "master_link.ipc", "tcp_link_port")
+    return _line_of(_address(opts, MASTER, "master_link.ipc", "tcp_link_port"))
 
 
 def master_reactor(opts: Mapping[str, Any]) -> str:
     """Return the address where the reactor takes questions."""
-    return _address(opts, MASTER, "master_reactor.ipc", "tcp_reactor_port")
+    return _line_of(_address(opts, MASTER, "master_reactor.ipc", "tcp_reactor_port"))
 
 
 def master_reactor_named(opts: Mapping[str, Any], name: str) -> str:
@@ -66,7 +66,8 @@ def master_reactor_named(opts: Mapping[str, Any], name: str) -> str:
         raise ConfigError("several reactors need ipc_mode: ipc; with tcp there is one")
     if not REACTOR_NAME.fullmatch(name):
         raise ConfigError(f"{name[:40]!r} cannot be a reactor's name: {_REACTOR_NAMES}")
-    return f"{_IPC}{Path(_need(opts, 'sock_dir', MASTER)).absolute() / f'reactor_{name}.ipc'}"
+    folder = Path(_need(opts, "sock_dir", MASTER)).absolute()
+    return _line_of(f"{_IPC}{folder / f'reactor_{name}.ipc'}")
 
 
 def master_reactors(opts: Mapping[str, Any]) -> dict[str, str]:
@@ -84,7 +85,7 @@ def master_reactors(opts: Mapping[str, Any]) -> dict[str, str]:
 
 def master_http(opts: Mapping[str, Any]) -> str:
     """Return the address where the HTTP server says how it does."""
-    return _address(opts, MASTER, "master_http.ipc", "tcp_http_port")
+    return _line_of(_address(opts, MASTER, "master_http.ipc", "tcp_http_port"))
 
 
 def minion_pub(opts: Mapping[str, Any]) -> str:
@@ -109,12 +110,12 @@ def minion_direct(opts: Mapping[str, Any]) -> Path | None:
 
 def minion_reactor(opts: Mapping[str, Any]) -> str:
     """Return the address where a minion's reactor takes questions."""
-    return _address(opts, MINION, "minion_event_{}_react.ipc", "tcp_reactor_port")
+    return _line_of(_address(opts, MINION, "minion_event_{}_react.ipc", "tcp_reactor_port"))
 
 
 def socket_path(address: str) -> Path | None:
-    """Return the socket file of an address; ``None`` if it is no ``ipc://`` address."""
-    return Path(address.removeprefix(_IPC)) if address.startswith(_IPC) else None
+    """Return the socket file of an address; ``None`` if it is a port's."""
+    return Path(address.partition("://")[2]) if address.startswith((_IPC, _LINE)) else None
 
 
 def line_path(address: str) -> Path | None:

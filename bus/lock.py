@@ -6,9 +6,8 @@ import fcntl
 import os
 from pathlib import Path
 
+from bus import endpoints
 from bus.errors import AlreadyRunningError, BusError
-
-_IPC = "ipc://"
 
 
 class DirectoryLock:
@@ -39,9 +38,8 @@ class DirectoryLock:
     @classmethod
     def for_address(cls, address: str) -> DirectoryLock | NoLock:
         """Return the lock of a socket's address; a TCP port needs none."""
-        if not address.startswith(_IPC):
-            return NoLock()
-        return cls(Path(address.removeprefix(_IPC) + ".lock"))
+        path = endpoints.socket_path(address)
+        return cls(path.with_name(f"{path.name}.lock")) if path else NoLock()
 
     def release(self) -> None:
         """Let another server have the socket."""

@@ -199,7 +199,7 @@ class Connection:
     def open_calls(self) -> Asks:
         """Return a connection over which the bus can be asked things."""
         choose = endpoints.master_pull if self.node == "master" else endpoints.minion_pull
-        return rpc.Connection(choose(self.opts))
+        return rpc.open_connection(choose(self.opts))
 
     def open_listener(self, prefix: str) -> Listener:
         """Return a listener to what begins with ``prefix``, in force."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import struct
 
-_IPC = "ipc://"
+from bus import endpoints
+
 _SECONDS = 1.0
 
 
@@ -18,16 +19,17 @@ def owner(sock: socket.socket) -> int:
 
 
 def owner_of(address: str) -> int:
-    """Return the pid of the process that listens at an ``ipc://`` address, or 0.
+    """Return the pid of the process that listens at an address, or 0; of a port's always 0.
 
     A process that is stopped still listens.
     """
-    if not address.startswith(_IPC):
+    path = endpoints.socket_path(address)
+    if path is None:
         return 0
     try:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(_SECONDS)
-            sock.connect(address.removeprefix(_IPC))
+            sock.connect(str(path))
             return owner(sock)
     except OSError:
         return 0

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
-from bus import localkey, peercred
+from bus import endpoints, localkey, peercred
 from bus.errors import BusError
 from bus.stopping import Stop
 
@@ -349,12 +349,13 @@ def _die_with(parent: int, name: str, libc: ctypes.CDLL | None) -> None:
 
 
 def _listens(address: str, pid: int) -> bool:
-    """Say whether the process ``pid`` listens at a ZeroMQ address; no ZeroMQ is needed to see."""
+    """Say whether the process ``pid`` listens at an address; no ZeroMQ is needed to see."""
+    path = endpoints.socket_path(address)
     try:
-        if address.startswith("ipc://"):
+        if path:
             with socket.socket(socket.AF_UNIX) as sock:
                 sock.settimeout(1.0)
-                sock.connect(address.removeprefix("ipc://"))
+                sock.connect(str(path))
                 return peercred.owner(sock) in (0, pid)
         host, _, port = localkey.split(address)[0].removeprefix("tcp://").rpartition(":")
         with socket.create_connection((host, int(port)), timeout=1.0):

@@ -1,5 +1,7 @@
 """Fixtures of every test: a short directory, a master's options, and a bus in its process."""
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -8,6 +10,11 @@ from tests.support import master_options, minion_options, running_bus, temporary
 # The machine may be busy: how long it takes to think of an example says nothing about ours.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+# A shell starts what is in its background with SIGINT ignored, and children inherit that: those
+# that the tests start have to hear Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

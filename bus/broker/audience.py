@@ -9,10 +9,10 @@ from typing import Any
 
 from bus import frames, wire
 from bus.broker.choices import Choices
-from bus.broker.direct import Client
 from bus.broker.limits import Listeners
 from bus.direct import framing
 from bus.direct.framing import Mark
+from bus.direct.serving import Client
 from bus.errors import ListenerLimitError
 from bus.frames import Group
 from bus.store import Store

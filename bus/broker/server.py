@@ -20,11 +20,11 @@ import zmq
 
 from bus import endpoints, frames, wire
 from bus.broker.audience import Audience
-from bus.broker.direct import Client, DirectSocket
 from bus.broker.limits import Limits, Listeners, Rates
 from bus.broker.outlet import GroupOutlet, Outlet, SingleOutlet
 from bus.complaints import Complaints
 from bus.direct import framing
+from bus.direct.serving import Client, DirectSocket
 from bus.errors import BusError, DataError, JournalError, TooLargeError, WireError
 from bus.frames import Call, Fire
 from bus.lock import DirectoryLock

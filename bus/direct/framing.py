@@ -1,7 +1,8 @@
 """The messages of the direct line: two parts with their lengths. Pure; without ZeroMQ.
 
 A client fires with the frames of `bus.frames`, or says with `listen_message` that it listens: then
-events come as `group_message` and where the numbering stands as `mark_message`.
+events come as `group_message` and where the numbering stands as `mark_message`. Servers that answer
+questions take `call_message` and send `reply_message`.
 """
 
 from __future__ import annotations
@@ -42,6 +43,29 @@ def answer_message(parts: list[bytes]) -> bytes:
 def answer_parts(head: bytes, body: bytes) -> list[bytes]:
     """Return the frames in an `answer_message`."""
     return [head, *body.split(b"\0", 1)] if body else [head]
+
+
+def call_message(parts: list[bytes]) -> bytes:
+    """Return the frames of a call, see `frames.call`, as one message."""
+    kind, ident, question = parts
+    return message(kind + ident, question)
+
+
+def call_parts(head: bytes, body: bytes) -> list[bytes]:
+    """Return the frames in a `call_message`, for `frames.parse_request`."""
+    return [head[:1], head[1:], body]
+
+
+def reply_message(parts: list[bytes]) -> bytes:
+    """Return the frames that answer a call, see `frames.result` and `failed`, as one message."""
+    kind, ident, *said = parts
+    return message(kind + ident, b"\0".join(said))
+
+
+def reply_parts(head: bytes, body: bytes) -> list[bytes]:
+    """Return the frames in a `reply_message`."""
+    kind = head[:1]
+    return [kind, head[1:], *(body.split(b"\0", 1) if kind == frames.FAILED else [body])]
 
 
 def listen_message(prefix: str | None) -> bytes:

@@ -65,8 +65,7 @@ from bus.link.syncing import Syncer
 from bus.link.zap import DOMAIN, ZapHandler
 from bus.masterkeys import MasterKeys as KeyFiles
 from bus.publisher import Publisher
-from bus.rpc import Methods
-from bus.rpc import Server as RpcServer
+from bus.rpc import Methods, open_server
 from bus.sockets import Socket, send_pair
 from bus.sockets import context as default_context
 from bus.tags import tagify
@@ -147,7 +146,10 @@ class FullPublisher(PublisherLike, Protocol):
 class RpcLike(Protocol):
     """What the server needs of `bus.rpc.Server`."""
 
-    socket: Socket
+    @property
+    def socket(self) -> Socket | int:
+        """What to poll."""
+        ...
 
     def handle(self) -> None:
         """Answer what waits."""
@@ -332,7 +334,7 @@ class LinkServer:
 
     def _serve(self, methods: Methods) -> RpcLike:
         address = endpoints.master_link(self._opts)
-        return RpcServer(address, methods, self._context, complaints=self._complaints)
+        return open_server(address, methods, self._complaints)
 
     def _methods(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
         return {
@@ -340,6 +342,7 @@ class LinkServer:
             "status": lambda _: self.status(),
             "minions.connected": lambda _: self._connected(),
             "minions.grains": lambda _: self._known_grains(),
+            "minions.forget_grains": self._forget_grains,
             "keys.master": lambda _: self._rotation_status(),
             "keys.master_prepare": lambda _: self._prepare_rotation(),
             "keys.master_switch": lambda _: self._switch_key(),
@@ -728,6 +731,11 @@ class LinkServer:
 
     def _known_grains(self) -> dict[str, Any]:
         return {ident: dict(grains) for ident, grains in self._accepted_minions().items() if grains}
+
+    def _forget_grains(self, params: dict[str, Any]) -> list[str]:
+        known = [ident for ident in params["ids"] if self._grains.pop(ident, None)]
+        self._minions = None
+        return known
 
     def _probe_all(self) -> None:
         if self._due("probe", PROBE_SECONDS) and self._departures.suspected():

@@ -188,7 +188,7 @@ class ReactorRole:
         stack.callback(traces.close)
         self._keeper = Keeper(self._engine.traces, traces)
         self._complaints = Complaints()
-        self._server = rpc.Server(self._address(), self._methods(), complaints=self._complaints)
+        self._server = rpc.open_server(self._address(), self._methods(), self._complaints)
         stack.callback(self._server.close)
         self._reloader = Reloader(self._rules, self._engine.snapshot, self._on_loaded)
         stack.callback(self._reloader.close)
@@ -319,7 +319,7 @@ class ReactorRole:
         return endpoints.master_reactor(self._opts)
 
     def _open_link(self, stack: contextlib.ExitStack) -> rpc.Caller | None:
-        link = rpc.Caller(endpoints.master_link(self._opts))
+        link = rpc.open_caller(endpoints.master_link(self._opts))
         stack.callback(link.close)
         self._returns = JobReturns(link, endpoints.master_fires(self._opts), self._mailbox)
         stack.callback(self._returns.close)

@@ -184,10 +184,10 @@ class Seat:
             AlreadyRunningError: another reactor has this name.
         """
         if self._server is None and self._address():
-            self._server = rpc.Server(self._address(), self._methods())
+            self._server = rpc.open_server(self._address(), self._methods())
 
     @property
-    def socket(self) -> zmq.Socket[bytes] | None:
+    def socket(self) -> zmq.Socket[bytes] | int | None:
         """What to poll, and then `handle`."""
         return self._server.socket if self._server else None
 

@@ -33,7 +33,7 @@ class Answering:
         self._url = url_of(opts)
         self._details: Status | None = None
         methods = {"ping": lambda _: True, "status": lambda _: self._status()}
-        self._server = rpc.Server(endpoints.master_http(opts), methods)
+        self._server = rpc.open_server(endpoints.master_http(opts), methods)
         self._stop = Stop()
         self._thread = threading.Thread(target=self._run, name="status", daemon=True)
 

@@ -37,7 +37,7 @@ def test_ctrl_c_while_it_starts(tmp_path):
         try:
             wait_until(lambda system=system: system.config.exists())
             while len(system.left_over()) <= number:
-                assert not system.has_ended()
+                assert not system.has_ended(), system.log.read_text()
             system.process.send_signal(2)
             assert system.process.wait(10) in (0, 130, -2), system.log.read_text()
             assert system.left_over() == []

@@ -12,7 +12,8 @@ import pytest
 import zmq
 from zmq.utils import z85
 
-from bus import wire
+from bus import endpoints, rpc, wire
+from bus.errors import AnswerTimeoutError, NotRunningError
 from bus.link import protocol
 from bus.link.protocol import EVENT, RETURN, Batch, Hello, Item, Ping, Request
 from bus.link.server import FILE_BYTES_AT_ONCE, FILE_BYTES_PER_SECOND, RECEIVE_QUEUE
@@ -343,9 +344,12 @@ def test_connections_that_say_nothing(place):
             minion.wait_connected()
             numbers = itertools.count()
             with _unharmed(master, minion):
-                # Nobody asks the link anything meanwhile: libzmq ends a process that cannot take
-                # a connection on a UNIX socket, which the page on the link says.
-                with contextlib.ExitStack() as stack:
+                address = endpoints.master_link(master.opts)
+                with (
+                    contextlib.closing(rpc.open_connection(address)) as kept,
+                    contextlib.ExitStack() as stack,
+                ):
+                    assert kept.call("minions.connected") == ["web1"]
                     wait_for(
                         lambda: (
                             _crowd(stack, master, next(numbers))
@@ -354,5 +358,10 @@ def test_connections_that_say_nothing(place):
                         "no descriptor to be left",
                         60,
                     )
+                    for _ in range(20):  # who is there is served, who is new is told why not
+                        assert kept.call("minions.connected") == ["web1"]
+                        _crowd(stack, master, next(numbers))
+                        with contextlib.suppress(NotRunningError, AnswerTimeoutError):
+                            assert rpc.call(address, "ping", timeout=1)
                 wait_for(lambda: descriptors(master.link.pid) < DESCRIPTORS // 2, "some to be", 60)
             assert minion.log.count("the link to the master is connected") == 1

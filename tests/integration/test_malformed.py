@@ -8,7 +8,6 @@ import re
 import socket
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import zmq
@@ -65,12 +64,20 @@ def system(tmp_path):
 
 
 def _places(system):
+    """Return the sockets that speak ZeroMQ."""
     master, minion = master_config(system.config), minion_config(system.config)
     return [
         Place("bus", endpoints.master_pull(master)),
+        Place("minion", endpoints.minion_pull(minion)),
+    ]
+
+
+def _servers(system):
+    """Return those that speak as the direct line does, and answer questions only."""
+    master = master_config(system.config)
+    return [
         Place("link", endpoints.master_link(master)),
         Place("reactor", endpoints.master_reactor(master)),
-        Place("minion", endpoints.minion_pull(minion)),
     ]
 
 
@@ -175,6 +182,7 @@ def _lines(system):
     return [
         (Place("bus", bus), endpoints.master_direct(master)),
         (Place("minion", own), endpoints.minion_direct(minion)),
+        *((place, endpoints.socket_path(place.address)) for place in _servers(system)),
     ]
 
 
@@ -182,7 +190,7 @@ def _lines(system):
 def test_malformed_messages_on_the_direct_line(system):
     """What is no stream of messages ends its connection, what is no fire is counted."""
     pool = [framing.message(b"".join(parts)[:900] or b"x") for parts in _rubbish(random.Random(9))]
-    with _unharmed(system, ("bus", "minion")):
+    with _unharmed(system, ("bus", "minion", "link", "reactor")):
         for place, path in _lines(system):
             _say_rubbish(place, path, pool)
 
@@ -229,8 +237,8 @@ def _subscribe_to_rubbish(place, address, refused, count):
 
 def test_bytes_that_are_no_zeromq(system):
     """Wrong greetings and lengths without end on each file and port, and messages too large."""
-    files = [Path(p.address.removeprefix("ipc://")) for p in _places(system)]
-    files += [Path(address.removeprefix("ipc://")) for _, address, _ in _listened(system)]
+    files = [endpoints.socket_path(place.address) for place in _places(system)]
+    files += [endpoints.socket_path(address) for _, address, _ in _listened(system)]
     files += [path for _, path in _lines(system)]
     chance = random.Random(8)
     with _unharmed(system, ("bus", "link", "reactor", "minion")):
@@ -290,8 +298,8 @@ def _send_too_much(place):
 def test_calls_that_fail(system):
     """Unknown methods and wrong parameters get an answer, and the log stays short."""
     with _unharmed(system, ("bus", "link", "reactor", "minion")):
-        for place in _places(system):
-            with contextlib.closing(rpc.Connection(place.address)) as connection:
+        for place in (*_places(system), *_servers(system)):
+            with contextlib.closing(rpc.open_connection(place.address)) as connection:
                 for number in range(scaled(300, 20_000)):
                     method = ("reload?", "x" * 1000, "accept", "publish", "job")[number % 5]
                     with contextlib.suppress(bus.errors.BusError):

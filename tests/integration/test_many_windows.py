@@ -7,7 +7,7 @@ import time
 import pytest
 
 import bus
-from bus import endpoints
+from bus import endpoints, rpc
 from reactor.engine import process
 from tests.integration.loads import LOAD, MB, resident, scaled
 from tests.support import master_options, running_bus, running_role, wait_for
@@ -68,7 +68,7 @@ def roles(place):
 
 def _read(reactor):
     time.sleep(0.1)  # a question every few milliseconds would be a load of its own
-    return reactor.call("status")["counters"]["events"]
+    return rpc.call(reactor.address, "status", timeout=60)["counters"]["events"]
 
 
 @pytest.mark.timeout(scaled(180, 7200))

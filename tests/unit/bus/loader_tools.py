@@ -87,7 +87,7 @@ class Answers:
     """A server of questions, as the link server is one."""
 
     def __init__(self, address, methods):
-        self.server = rpc.Server(address, methods)
+        self.server = rpc.open_server(address, methods)
         self.sockets = [self.server.socket]
 
     def handle(self, _socket):

@@ -402,7 +402,7 @@ class TestLocalClient:
         """Each call names the same connection."""
         senders = set()
         answer = master.link.server._answer
-        master.link.server._answer = lambda who, rest: (senders.add(who), answer(who, rest))
+        master.link.server._answer = lambda who, *said: (senders.add(who), answer(who, *said))
         for _ in range(5):
             client.cmd("*", "test.ping")
         assert len(senders) == 1

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from bus import endpoints, frames, wire
 from bus.broker.audience import Audience
-from bus.broker.direct import DirectSocket
 from bus.broker.limits import Limits, Listeners
 from bus.broker.server import EventSockets
 from bus.complaints import Complaints
 from bus.direct import framing
 from bus.direct.firing import DirectLine
 from bus.direct.framing import Inbox
+from bus.direct.serving import DirectSocket
 from bus.errors import DataError, FireRateError, NotRunningError, TooLargeError
 from bus.journal import JournalReader, journal_path
 from bus.publisher import Publisher

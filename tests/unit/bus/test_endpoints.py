@@ -17,8 +17,8 @@ def test_master_sockets_have_salts_names():
     """The file names are what Salt's users look for."""
     assert endpoints.master_pub(MASTER) == "ipc:///run/m/master_event_pub.ipc"
     assert endpoints.master_pull(MASTER) == "ipc:///run/m/master_event_pull.ipc"
-    assert endpoints.master_link(MASTER) == "ipc:///run/m/master_link.ipc"
-    assert endpoints.master_reactor(MASTER) == "ipc:///run/m/master_reactor.ipc"
+    assert endpoints.master_link(MASTER) == "line:///run/m/master_link.ipc"
+    assert endpoints.master_reactor(MASTER) == "line:///run/m/master_reactor.ipc"
 
 
 def test_minion_sockets_are_named_by_the_hash_of_the_id():
@@ -46,8 +46,9 @@ def test_ports_that_are_not_given_are_the_roles_defaults():
 
 
 def test_socket_path():
-    """Only ipc addresses have a file."""
+    """Ports have no file."""
     assert endpoints.socket_path("ipc:///run/m/x.ipc") == Path("/run/m/x.ipc")
+    assert endpoints.socket_path("line:///run/m/x.ipc") == Path("/run/m/x.ipc")
     assert endpoints.socket_path("tcp://127.0.0.1:1") is None
 
 

@@ -133,7 +133,7 @@ class Master:
             self.opts,
             context=self.context,
             publisher=self.bus,
-            serve=lambda methods: rpc.Server(self.address, methods, self.context),
+            serve=lambda methods: rpc.open_server(self.address, methods),
         )
         self.opts["ret_port"] = self.server.port
         self.stopping = threading.Event()
@@ -1065,6 +1065,9 @@ def test_new_grains_are_told(master, join) -> None:
     minion.link._grains = lambda: {"os": "Arch"}
     minion.link.say_hello()
     until(lambda: master.call("minions.grains") == {"web1": {"os": "Arch"}}, minion)
+    assert master.call("minions.forget_grains", ids=["web1", "other"]) == ["web1"]
+    assert master.call("minions.grains") == {}
+    assert master.call("minions.match", tgt="os:Arch", tgt_type="grain") == []
     told = send(minion, "n")
     until(lambda: told, minion)
     assert told == [(True, "")]

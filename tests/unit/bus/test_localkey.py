@@ -29,7 +29,7 @@ def address(place):
 @pytest.fixture
 def server(address):
     """A server in a thread."""
-    made = rpc.Server(address, {"echo": lambda params: params})
+    made = rpc.open_server(address, {"echo": lambda params: params})
     ended = threading.Event()
 
     def serve():

@@ -1,5 +1,8 @@
 """One question, one answer."""
 
+import contextlib
+import multiprocessing
+import os
 import socket
 import threading
 import time
@@ -9,6 +12,8 @@ import zmq
 
 from bus import frames, rpc, wire
 from bus.complaints import Complaints
+from bus.direct import framing
+from bus.direct.connecting import connect as line_connect
 from bus.errors import (
     AnswerTimeoutError,
     BusError,
@@ -17,7 +22,7 @@ from bus.errors import (
     NotRunningError,
     RemoteError,
 )
-from bus.sockets import close_bound, connect
+from bus.sockets import connect
 from tests.support import wait_for
 
 
@@ -33,10 +38,43 @@ _METHODS = {
 }
 
 
+@pytest.fixture(params=["line", "ipc"])
+def address(place, request):
+    """Where the server is: it speaks as the direct line does, or ZeroMQ."""
+    return f"{request.param}://{place}/rpc.ipc"
+
+
 @pytest.fixture
-def address(place):
-    """Where the server is."""
+def line(place):
+    """The address of a server on the direct line."""
+    return f"line://{place}/rpc.ipc"
+
+
+@pytest.fixture
+def zeromq(place):
+    """The address of a server that speaks ZeroMQ."""
     return f"ipc://{place}/rpc.ipc"
+
+
+@contextlib.contextmanager
+def _serving(made):
+    """Answer calls in a thread; the server stays open after it."""
+    ended = threading.Event()
+    poller = zmq.Poller()
+    poller.register(made.socket, zmq.POLLIN)
+
+    def serve():
+        while not ended.is_set():
+            if poller.poll(20):
+                made.handle()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield made
+    finally:
+        ended.set()
+        thread.join(10)
 
 
 @pytest.fixture
@@ -48,20 +86,10 @@ def complaints():
 @pytest.fixture
 def server(address, complaints):
     """A server in a thread."""
-    made = rpc.Server(address, _METHODS, complaints=complaints)
-    ended = threading.Event()
-
-    def serve():
-        while not ended.is_set():
-            if made.socket.poll(20):
-                made.handle()
-        made.close()
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    yield made
-    ended.set()
-    thread.join(10)
+    made = rpc.open_server(address, _METHODS, complaints=complaints)
+    with _serving(made):
+        yield made
+    made.close()
 
 
 def test_a_call_is_answered(address, server):
@@ -86,15 +114,36 @@ def test_an_error_comes_back_as_itself(address, server, method, kind, words):
     assert rpc.call(address, "echo") == {}
 
 
-def test_malformed_calls_end_nothing(address, server, complaints):
+def test_malformed_calls_end_nothing(zeromq, complaints):
     """They are counted and get no answer; fires are none of this server's business."""
-    socket = connect(zmq.DEALER, address)
-    for parts in ([b""], [b"C", b"i", b"\xc1"], [b"x"] * 9, [wire.pack_event("t", {})]):
-        socket.send_multipart(parts)
-    assert rpc.call(address, "echo", {"still": "there"}) == {"still": "there"}
-    assert not socket.poll(0)
-    wait_for(lambda: complaints.counters == {"malformed": 4})
-    socket.close()
+    made = rpc.open_server(zeromq, _METHODS, complaints)
+    dealer = connect(zmq.DEALER, zeromq)
+    with _serving(made):
+        for parts in ([b""], [b"C", b"i", b"\xc1"], [b"x"] * 9, [wire.pack_event("t", {})]):
+            dealer.send_multipart(parts)
+        assert rpc.call(zeromq, "echo", {"still": "there"}) == {"still": "there"}
+        assert not dealer.poll(0)
+        wait_for(lambda: complaints.counters == {"malformed": 4})
+    dealer.close()
+    made.close()
+
+
+def test_malformed_messages_end_nothing(line, place, complaints):
+    """On the direct line what is no message ends its connection, and nobody else's."""
+    made = rpc.open_server(line, _METHODS, complaints)
+    event = frames.fire(b"somebody", 1, 1, wire.pack([wire.pack_event("t", {})]))
+    with _serving(made), contextlib.closing(rpc.open_connection(line)) as kept:
+        assert kept.call("echo", {"n": 1}) == {"n": 1}
+        with socket.socket(socket.AF_UNIX) as rude:
+            rude.connect(str(place / "rpc.ipc"))
+            for said in ((b"C", b"\xc1"), (b"Cid", b"\xc1"), (b"x", b"y"), event):
+                rude.sendall(framing.message(*said))
+            wait_for(lambda: complaints.counters == {"malformed": 4})
+            rude.sendall(b"\xff" * 20)
+            assert rude.recv(1) == b""
+        assert kept.call("echo", {"n": 2}) == {"n": 2}
+    assert complaints.counters == {"malformed": 5}
+    made.close()
 
 
 def test_a_method_that_fails_is_counted_and_said_once(address, server, complaints, caplog):
@@ -140,23 +189,22 @@ def test_one_that_was_killed_and_comes_back_is_waited_for(address, place):
     answers = []
     asking = threading.Thread(target=lambda: answers.append(rpc.call(address, "echo", {"n": 1})))
     asking.start()
-    made = rpc.Server(address, _METHODS)
-    assert made.socket.poll(5000)
-    made.handle()
-    asking.join(10)
+    made = rpc.open_server(address, _METHODS)
+    with _serving(made):
+        asking.join(10)
     made.close()
     assert answers == [{"n": 1}]
 
 
-def test_a_server_cannot_be_where_there_is_no_directory(place):
+def test_a_server_cannot_be_where_there_is_no_directory(address):
     """The error names the address."""
     with pytest.raises(BusError, match=r"cannot make .*missing/x.ipc"):
-        rpc.Server(f"ipc://{place}/missing/x.ipc", {})
+        rpc.open_server(address.replace("rpc.ipc", "missing/x.ipc"), {})
 
 
 def test_a_caller_asks_many_things_at_once(address, server):
     """Each answer finds who asked, errors too."""
-    caller = rpc.Caller(address)
+    caller = rpc.open_caller(address)
     answers = {}
     for number in range(50):
         caller.call("echo", {"n": number}, lambda value, _, n=number: answers.update({n: value}))
@@ -168,12 +216,12 @@ def test_a_caller_asks_many_things_at_once(address, server):
     caller.close()
 
 
-def test_a_caller_asks_again(address, monkeypatch):
+def test_a_caller_asks_again(zeromq, monkeypatch):
     """A server that was not there, or lost the question, gets it again with the same id."""
     monkeypatch.setattr(rpc.Caller, "RESEND_AFTER", 0.05)
     server = zmq.Context.instance().socket(zmq.ROUTER)
-    server.bind(address)
-    caller = rpc.Caller(address)
+    server.bind(zeromq)
+    caller = rpc.open_caller(zeromq)
     answers = []
     caller.call("m", {}, lambda value, error: answers.append((value, error)))
 
@@ -200,15 +248,15 @@ def test_a_caller_asks_again(address, monkeypatch):
 def test_a_vanished_caller_is_no_harm(address, server):
     """Its answer goes nowhere."""
     for _ in range(20):
-        socket = connect(zmq.DEALER, address)
-        socket.send_multipart(frames.call(b"i", "echo", {}))
-        socket.close(linger=0)
+        caller = rpc.open_caller(address)
+        caller.call("echo", {}, lambda value, error: None)
+        caller.close()
     assert rpc.call(address, "echo") == {}
 
 
 def test_a_kept_connection(address, server):
     """It serves call after call, errors too, and after it was closed."""
-    connection = rpc.Connection(address)
+    connection = rpc.open_connection(address)
     assert [connection.call("echo", {"n": n}) for n in range(3)] == [{"n": n} for n in range(3)]
     with pytest.raises(KeyStateError):
         connection.call("known")
@@ -219,31 +267,108 @@ def test_a_kept_connection(address, server):
 
 def test_a_kept_connection_outlives_its_server(address):
     """It says that nobody is there, and serves again when somebody is."""
-    connection = rpc.Connection(address)
+    connection = rpc.open_connection(address)
     for _ in range(2):
         with pytest.raises(NotRunningError):
             connection.call("echo")
-        made = rpc.Server(address, _METHODS)
-        thread = threading.Thread(target=lambda made=made: made.socket.poll(5000) and made.handle())
-        thread.start()
-        assert connection.call("echo", {"a": 1}) == {"a": 1}
-        thread.join()
-        close_bound(made.socket, address)
+        made = rpc.open_server(address, _METHODS)
+        with _serving(made):
+            assert connection.call("echo", {"a": 1}) == {"a": 1}
         made.close()
 
 
 def test_a_late_answer_is_not_taken_for_another(address):
     """After a time-out the connection is a new one."""
-    server = rpc.Server(address, _METHODS)
-    connection = rpc.Connection(address)
+    server = rpc.open_server(address, _METHODS)
+    connection = rpc.open_connection(address)
     with pytest.raises(AnswerTimeoutError):
         connection.call("echo", {"n": 1}, timeout=1)
-    thread = threading.Thread(target=lambda: [server.socket.poll(5000), server.handle()])
-    thread.start()
-    thread.join()
-    thread = threading.Thread(target=lambda: [server.socket.poll(5000), server.handle()])
-    thread.start()
-    assert connection.call("echo", {"n": 2}) == {"n": 2}
-    thread.join()
+    with _serving(server):
+        assert connection.call("echo", {"n": 2}) == {"n": 2}
     connection.close()
     server.close()
+
+
+def test_a_large_answer_to_one_who_reads_slowly(address, server):
+    """More than a socket holds, in both directions."""
+    large = {"x": b"y" * 6_000_000}
+    caller = rpc.open_caller(address)
+    answers = []
+    for _ in range(3):
+        caller.call("echo", large, lambda value, _: answers.append(value == large))
+    assert rpc.call(address, "echo", {"meanwhile": 1}) == {"meanwhile": 1}
+    wait_for(lambda: caller.handle() or caller.tick() or len(answers) == 3, seconds=60)
+    assert answers == [True] * 3
+    caller.close()
+
+
+def test_a_question_that_is_too_large(line, complaints):
+    """The server hangs up on who asks it, says so, and serves others."""
+    made = rpc.open_server(line, _METHODS, complaints)
+    with _serving(made):
+        with pytest.raises(NotRunningError, match="hung up before it answered"):
+            rpc.call(line, "echo", {"x": b"y" * (9 << 20)})
+        assert rpc.call(line, "echo", {"a": 1}) == {"a": 1}
+    assert complaints.counters["malformed"] >= 1
+    made.close()
+
+
+def test_a_server_that_goes_before_it_answers(line, place):
+    """It is said at once, not at the time-out."""
+    with socket.socket(socket.AF_UNIX) as rude:
+        rude.bind(str(place / "rpc.ipc"))
+        rude.listen()
+
+        def hang_up():
+            client, _ = rude.accept()
+            with client:
+                client.recv(1000)
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        with pytest.raises(NotRunningError, match="hung up before it answered"):
+            rpc.call(line, "echo", timeout=60)
+        thread.join(10)
+
+
+def test_a_server_whose_queue_is_full_is_busy_and_not_gone(line, place):
+    """As one that is stopped while many ask it."""
+    with contextlib.ExitStack() as stack:
+        busy = stack.enter_context(socket.socket(socket.AF_UNIX))
+        busy.bind(str(place / "rpc.ipc"))
+        busy.listen(0)
+        while connection := line_connect(place / "rpc.ipc"):
+            stack.enter_context(connection)
+        with pytest.raises(AnswerTimeoutError, match="within 1 s"):
+            rpc.call(line, "echo", timeout=1)
+
+
+def test_a_caller_asks_at_once_who_is_back(line):
+    """What was asked before the server was there, and what it had when it ended."""
+    caller = rpc.open_caller(line)
+    answers = []
+    for number in range(2):
+        caller.call("echo", {"n": number}, lambda value, _: answers.append(value))
+    for _ in range(2):
+        made = rpc.open_server(line, _METHODS)
+        with _serving(made):
+            wait_for(lambda: caller.tick() or caller.handle() or not caller.pending)
+        made.close()
+        caller.call("echo", {"n": "late"}, lambda value, _: answers.append(value))
+    assert answers == [{"n": 0}, {"n": 1}, {"n": "late"}]
+    assert caller.pending == 1
+    caller.close()
+
+
+def test_a_forked_child_asks_over_its_own_connection(address, server):
+    """And leaves its parent's alone."""
+    connection = rpc.open_connection(address)
+    assert connection.call("echo", {"n": 1}) == {"n": 1}
+    child = multiprocessing.get_context("fork").Process(
+        target=lambda: os._exit(connection.call("echo", {"n": 7})["n"])
+    )
+    child.start()
+    child.join(10)
+    assert child.exitcode == 7
+    assert connection.call("echo", {"n": 2}) == {"n": 2}
+    connection.close()

@@ -11,7 +11,7 @@ import pytest
 from bus import loader
 from bus.client import LocalClient
 from bus.config import master_config, private_dir
-from bus.errors import ArgumentsError, NotRunningError
+from bus.errors import ArgumentsError, DataError, NotRunningError
 from bus.event import MinionEvent, get_event
 from bus.modules._errors import InvocationError
 from bus.runners import state as state_module
@@ -230,6 +230,30 @@ def test_cache_grains(opts):
     with link(opts, methods):
         assert runner("cache", opts).grains("web1,web2", "list") == {"web1": {"os": "Debian"}}
         assert list(runner("cache", opts).grains()) == ["db1", "web1"]
+
+
+def test_cache_clear_grains(opts):
+    """Of those that the target means; who they were is the answer."""
+    asked = []
+    methods = {
+        "minions.forget_grains": lambda params: asked.append(params) or ["web1"],
+        "minions.match": matching("web1", "web2", "db1"),
+    }
+    with link(opts, methods):
+        assert runner("cache", opts).clear_grains("web1,web2", "list") == ["web1"]
+    assert asked == [{"ids": ["web1", "web2"]}]
+
+
+def test_cache_keeps_values(opts):
+    """By bank and key; what is not there is an empty dict, as in Salt."""
+    cache = runner("cache", opts)
+    assert cache.store("deploys/web", "last", {"at": 1}) is True
+    assert cache.fetch("deploys/web", "last") == {"at": 1}
+    assert cache.list("deploys") == ["web"]
+    assert cache.flush("deploys/web", "last") is True
+    assert cache.fetch("deploys/web", "last") == {}
+    with pytest.raises(DataError, match="bank"):
+        cache.store("", "k", 1)
 
 
 def test_salt_execute(master_opts, master):  # noqa: F811 - the fixture

@@ -94,18 +94,18 @@ def test_another_user_is_told_whose_it_is(place):
 
 def test_a_second_server_is_refused(place):
     """Also on the sockets of the link and the reactor; the first one keeps serving."""
-    first = rpc.Server(f"ipc://{place}/x.ipc", {})
+    first = rpc.open_server(f"ipc://{place}/x.ipc", {})
     try:
         with pytest.raises(AlreadyRunningError, match=rf"process {os.getpid()}\) has .*x\.ipc: "):
-            rpc.Server(f"ipc://{place}/x.ipc", {})
+            rpc.open_server(f"ipc://{place}/x.ipc", {})
         assert (place / "x.ipc").exists()
     finally:
         first.close()
-    rpc.Server(f"ipc://{place}/x.ipc", {}).close()
+    rpc.open_server(f"ipc://{place}/x.ipc", {}).close()
 
 
 def test_a_stale_socket_file_is_replaced(place):
     """What a killed server left behind is in nobody's way."""
     (place / "x.ipc").write_text("stale")
     (place / "x.ipc.lock").write_text("4194304\n")
-    rpc.Server(f"ipc://{place}/x.ipc", {}).close()
+    rpc.open_server(f"ipc://{place}/x.ipc", {}).close()

@@ -37,8 +37,8 @@ def conf(tmp_path):
 
 
 def listening_socket(address):
-    """Return a socket of the system's own at an ``ipc://`` address; nobody reads it."""
-    path = Path(address.removeprefix("ipc://"))
+    """Return a socket of the system's own at an address; nobody reads it."""
+    path = endpoints.socket_path(address)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     made = socket.socket(socket.AF_UNIX)
     made.bind(str(path))

@@ -115,7 +115,7 @@ class Link:
     def __init__(self, opts):
         self.asked = []
         self._ending = threading.Event()
-        self._server = rpc.Server(endpoints.master_link(opts), {"jobs.publish": self._publish})
+        self._server = rpc.open_server(endpoints.master_link(opts), {"jobs.publish": self._publish})
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
@@ -124,8 +124,10 @@ class Link:
         return {"jid": "20261122083555984727", "minions": ["web1"], "missing": []}
 
     def _serve(self):
+        poller = zmq.Poller()
+        poller.register(self._server.socket, zmq.POLLIN)
         while not self._ending.is_set():
-            if self._server.socket.poll(20, zmq.POLLIN):
+            if poller.poll(20):
                 self._server.handle()
         self._server.close()
 

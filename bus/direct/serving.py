@@ -1,8 +1,9 @@
-"""The server's end of the direct line, see `bus.direct`: one descriptor to poll for all clients."""
+"""The server's end of a direct line, see `bus.direct`: one descriptor to poll for all clients."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import socket
@@ -15,6 +16,8 @@ from typing import Protocol
 from bus.complaints import Complaints
 from bus.direct.framing import RECEIVE_BYTES, Inbox, answer_message
 from bus.errors import BusError
+
+log = logging.getLogger(__name__)
 
 _BACKLOG = 1024
 _CREDENTIALS = struct.Struct("3i")
@@ -201,7 +204,8 @@ class DirectSocket:
         self._watcher = watcher
         self._complaints = complaints
         self._clients: dict[int, Client] = {}
-        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._has_waiting = False
+        self._spare = _spare()
         self._epoll = select.epoll()
         self._listener = socket.socket(socket.AF_UNIX)
         try:
@@ -221,7 +225,8 @@ class DirectSocket:
         finally:
             os.umask(umask)
         self._listener.setblocking(False)
-        self._epoll.register(self._listener, select.EPOLLIN)
+        # On the edge: who waits for a descriptor that nobody frees must not keep the loop busy.
+        self._epoll.register(self._listener, select.EPOLLIN | select.EPOLLET)
 
     def fileno(self) -> int:
         """The descriptor to poll for input."""
@@ -235,8 +240,7 @@ class DirectSocket:
         for descriptor, event in self._epoll.poll(0):
             client = self._clients.get(descriptor)
             if client is None:
-                while self._accept():
-                    pass
+                self._accept_all()
                 continue
             if event & select.EPOLLOUT:
                 self._flush(client)
@@ -273,6 +277,13 @@ class DirectSocket:
         self._epoll.unregister(descriptor)
         self._watcher.leave(client)
         client.close()
+        if self._has_waiting:  # for the descriptor that is free now
+            self._accept_all()
+
+    def _accept_all(self) -> None:
+        self._has_waiting = False
+        while self._accept():
+            pass
 
     def _accept(self) -> bool:
         """Let one client in; say whether there may be another."""
@@ -281,8 +292,7 @@ class DirectSocket:
         except BlockingIOError:
             return False
         except OSError as error:
-            self._turn_away(error)
-            return False
+            return self._turn_away(error)
         if _is_allowed(sock):
             sock.setblocking(False)
             self._clients[sock.fileno()] = Client(
@@ -294,13 +304,31 @@ class DirectSocket:
             sock.close()
         return True
 
-    def _turn_away(self, error: OSError) -> None:
-        """Give up the spare descriptor to be rid of a client that there is none for."""
-        self._complaints.add("refused_clients", f"turned a client away: {error.strerror}")
-        os.close(self._spare)
-        with contextlib.suppress(OSError):
-            self._listener.accept()[0].close()
-        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    def _turn_away(self, error: OSError) -> bool:
+        """Give up the spare descriptor to be rid of a client that there is none for.
+
+        Another thread may be faster to take it, such as one that takes connections from the
+        network: then the client waits until there is one again.
+
+        Returns:
+            Whether a client was turned away.
+        """
+        is_rid, is_waiting = False, True
+        if self._spare >= 0:
+            os.close(self._spare)
+            try:
+                self._listener.accept()[0].close()
+                is_rid = True
+            except BlockingIOError:  # the system asks for a descriptor before it looks for a client
+                is_waiting = False
+            except OSError:
+                log.debug("the spare descriptor is gone too")
+        self._spare = _spare()
+        self._has_waiting = is_waiting and not is_rid
+        if is_waiting:
+            said = "turned a client away" if is_rid else "a client has to wait"
+            self._complaints.add("refused_clients", f"{said}: {error.strerror}")
+        return is_rid
 
     def close(self) -> None:
         """Close all, and remove the file, so that clients know at once that nobody is there."""
@@ -313,7 +341,16 @@ class DirectSocket:
         self._clients.clear()
         self._listener.close()
         self._epoll.close()
-        os.close(self._spare)
+        if self._spare >= 0:
+            os.close(self._spare)
+
+
+def _spare() -> int:
+    """Return a descriptor to give up in need, -1 if there is none to be had."""
+    try:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
 
 
 def _is_allowed(sock: socket.socket) -> bool:
