@@ -15,7 +15,7 @@ from reactor.rules.model import Rule
 from reactor.rules.native import NativeRule
 from reactor.rules.nearness import nearest
 from reactor.rules.redaction import redact, redact_text
-from reactor.rules.simulating import describe_call
+from reactor.rules.rehearsing import describe_call
 from reactor.rules.snapshot import Snapshot
 
 

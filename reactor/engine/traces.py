@@ -15,7 +15,7 @@ from bus.record import CAUSE
 from reactor.engine.firing import REPEAT, Firing, Reaction, name_in_key
 from reactor.rules.model import Rule
 from reactor.rules.redaction import redact, redact_text
-from reactor.rules.simulating import describe_call
+from reactor.rules.rehearsing import describe_call
 
 MAX_KEPT = 20_000
 """Traces of all rules together: with more rules than this allows, each has fewer."""

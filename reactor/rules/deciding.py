@@ -50,6 +50,7 @@ class Outcome:
         steps: (policy, whether it passed, why) of each that was asked, in order.
         fault: the error behind `error`, if it was none that rules are expected to have.
         lane: the key of its rule's ``mode``.
+        at: if it waited, when that was due, in seconds since 1970.
     """
 
     rule: Rule
@@ -63,6 +64,7 @@ class Outcome:
     steps: tuple[tuple[str, bool, str], ...] = ()
     fault: Exception | None = None
     lane: str = ""
+    at: float | None = None
 
     @property
     def acts(self) -> bool:
@@ -302,7 +304,9 @@ class Decider:
         case = Case(event, due, values, rule.name, ripe.window, clock=self.time)
         # One event can be the last of several windows; each is a reaction of its own.
         named = f"{key}{REPEAT}{timer}" if timer else key
-        return self._chain(rule, named, case, number + 1, [step])
+        outcome = self._chain(rule, named, case, number + 1, [step])
+        outcome.at = due
+        return outcome
 
 
 def _stopped(
