@@ -29,8 +29,12 @@ from reactor.rules.memory import Memory
 from reactor.rules.model import Functions, Plan, Rule
 from reactor.rules.policies import Announce, Case, Policy, Ripe, Verdict
 from reactor.rules.snapshot import Snapshot
+from reactor.rules.wording import Words
 
 _NO_PLAN = Plan()
+
+Asked = tuple[str, bool, Words]
+"""A policy that was asked, whether it let the event pass, and why."""
 
 
 @dataclass(slots=True)
@@ -42,7 +46,7 @@ class Outcome:
         key: the name under which this reaction of the rule is remembered; see `rule_key`.
         event: the event that it is about.
         plan: what is to be done; without calls if nothing is.
-        reason: in one short text, why nothing is done.
+        said: in one short text, why nothing is done; `reason` is the text.
         policy: what stopped it: one of `reactor.rules.policies.ORDER`, ``rule`` for an error, or
             empty.
         error: what is wrong, if the rule could not be worked out for this event.
@@ -57,11 +61,11 @@ class Outcome:
     key: str
     event: Event
     plan: Plan = _NO_PLAN
-    reason: str = ""
+    said: Words = ""
     policy: str = ""
     error: str = ""
     window: dict[str, Any] | None = None
-    steps: tuple[tuple[str, bool, str], ...] = ()
+    steps: tuple[Asked, ...] = ()
     fault: Exception | None = None
     lane: str = ""
     at: float | None = None
@@ -70,6 +74,11 @@ class Outcome:
     def acts(self) -> bool:
         """Whether something is to be done."""
         return self.plan.acts
+
+    @property
+    def reason(self) -> str:
+        """Why nothing is done, in words."""
+        return str(self.said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +216,7 @@ class Decider:
             return _failed(rule, key, event, error, ())
         return self._chain(rule, key, case, 0, [])
 
-    def _chain(
-        self, rule: Rule, key: str, case: Case, first: int, steps: list[tuple[str, bool, str]]
-    ) -> Outcome:
+    def _chain(self, rule: Rule, key: str, case: Case, first: int, steps: list[Asked]) -> Outcome:
         """Ask the policies from ``first`` on, then plan."""
         case.values["window"] = case.window
         for number, policy in enumerate(rule.policies[first:], first):
@@ -240,7 +247,7 @@ class Decider:
         key: str,
         event: Event,
         window: dict[str, Any] | None = None,
-        steps: Sequence[tuple[str, bool, str]] = (),
+        steps: Sequence[Asked] = (),
     ) -> Outcome:
         lane = ""
         try:
@@ -315,13 +322,13 @@ def _stopped(
     case: Case,
     policy: Policy,
     verdict: Verdict,
-    steps: Sequence[tuple[str, bool, str]],
+    steps: Sequence[Asked],
 ) -> Outcome:
     return Outcome(
         rule,
         key,
         case.event,
-        reason=verdict.why,
+        said=verdict.why,
         policy=policy.name,
         window=case.window,
         steps=tuple(steps),
@@ -333,7 +340,7 @@ def _failed(
     key: str,
     event: Event,
     error: Exception,
-    steps: Sequence[tuple[str, bool, str]],
+    steps: Sequence[Asked],
 ) -> Outcome:
     expected = isinstance(error, RuleError)
     text = str(error) if expected else f"{rule.source}: {type(error).__name__}: {error}"

@@ -74,17 +74,28 @@ class Expression:
 
     def first_undefined(self, values: Values) -> str:
         """Name the first chain in the expression that leads to nothing, or return ``""``."""
-        return next((text for path in self.paths if (text := _broken_at(path, values))), "")
+        for path in self.paths:
+            found = follow(path, values)
+            if type(found) is Broken:
+                return path_text(path[:found])
+        return ""
 
 
-def _broken_at(path: tuple[Any, ...], values: Values) -> str:
+class Broken(int):
+    """How many names of a chain it takes to come to nothing."""
+
+    __slots__ = ()
+
+
+def follow(path: Sequence[Any], values: Values) -> Any:
+    """Return what a chain of names leads to, or `Broken`."""
     here: Any = values
-    for number, key in enumerate(path):
+    for number, key in enumerate(path, 1):
         try:
             here = here[key] if isinstance(here, Mapping | list) else getattr(here, str(key))
         except (LookupError, TypeError, AttributeError):
-            return path_text(path[: number + 1])
-    return ""
+            return Broken(number)
+    return here
 
 
 class Compiler:

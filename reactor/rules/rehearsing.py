@@ -158,8 +158,9 @@ def rehearse(
         for call in calls:
             offsets.append(seconds)
             seconds += takes.of(call, (call.ident,))
+    steps = tuple((name, passed, str(why)) for name, passed, why in found.steps)
     outcome = Outcome(
-        found.rule, found.event, tuple(calls), found.reason, error, found.policy, found.steps
+        found.rule, found.event, tuple(calls), found.reason, error, found.policy, steps
     )
     return Rehearsal(outcome, tuple(offsets), seconds)
 
