@@ -25,10 +25,16 @@ from reactor.rules.policies.mode import Mode
 from reactor.rules.policies.schedule import ABSENCE, SCHEDULE, Absence, Next, Schedule, every
 from reactor.rules.policies.throttle import OnceAfter, OnceWithin, Rate
 from reactor.rules.policies.when import When
+from reactor.rules.regexes import Regex, RegexError
 from reactor.rules.values import Condition, Place, ValueCompiler
 
 _ROLES = (ALL, ANY, NONE)
 _REGEX = "regex"
+
+
+def _regex_matcher(text: str) -> Matcher:
+    match = Regex(text).match
+    return lambda tag: match(tag) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +181,10 @@ class _One:
 
     def _matcher(self, text: str, place: Place) -> Matcher:
         try:
+            if self._match == _REGEX:
+                return _regex_matcher(text)
             return matcher(text, self._match)
-        except TagError as error:
+        except (TagError, RegexError) as error:
             raise place.error(str(error)) from error
 
     # -- several events -------------------------------------------------------------------

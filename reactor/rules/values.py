@@ -19,6 +19,7 @@ from bus.errors import TagError
 from bus.tags import check_tag
 from bus.yamlfile import Lines
 from reactor.errors import RuleError, path_text
+from reactor.rules.bounds import check_size, weigh
 from reactor.rules.expressions import (
     EXTRA_NAMES,
     NAMES,
@@ -190,6 +191,7 @@ class _Leaf:
             value = self._evaluate(values)
             if type(value) in _SCALARS or (self._plain and type(value) in (dict, list)):
                 return value
+            check_size(weigh(value))
             return _plain_data(value)
         except Exception as error:  # an expression ends with whatever error its values give it
             raise self._error(error, values) from error
