@@ -14,8 +14,18 @@ from reactor.cli.telling import call_text
 from reactor.errors import ReactorError
 from reactor.testing import RuleTest, differences
 
-_FILE_KEYS = ("rules", "on", "functions", "results", "tests")
-_TEST_KEYS = ("events", "expect", "includes", "excludes", "skipped", "fails", "wait", "results")
+_FILE_KEYS = ("rules", "on", "functions", "results", "takes", "tests")
+_TEST_KEYS = (
+    "events",
+    "expect",
+    "includes",
+    "excludes",
+    "skipped",
+    "fails",
+    "wait",
+    "results",
+    "takes",
+)
 _KINDS = ("local", "runner", "wheel", "caller", "event", "http", "exec", "log", "notify")
 
 
@@ -83,19 +93,20 @@ def _run(suite: _Suite, name: Any, test: Mapping[str, Any]) -> list[str]:
         on=suite.value.get("on", "*"),
         functions=_functions(suite.value.get("functions")),
         results={**(suite.value.get("results") or {}), **(test.get("results") or {})},
+        takes=test.get("takes", suite.value.get("takes")),
     )
-    calls: list[dict[str, Any]] = []
     reasons: dict[str, list[str]] = {}
     errors: dict[str, list[str]] = {}
     for number, event in enumerate(_listed(test.get("events"))):
         _check_event(suite, event, (*path, "events", number))
-        calls += rules.fire(event["tag"], event.get("data"), at=event.get("at"))
+        rules.fire(event["tag"], event.get("data"), at=event.get("at"))
         for found, into in ((rules.reasons, reasons), (rules.errors, errors)):
             for rule, why in found.items():
                 into.setdefault(rule, []).append(why)
     if "wait" in test:
-        calls += rules.wait(test["wait"])
-    return _compare(test, calls, reasons, errors)
+        rules.wait(test["wait"])
+    rules.finish()
+    return _compare(test, rules.calls, reasons, errors)
 
 
 def _listed(value: Any) -> list[Any]:

@@ -25,6 +25,7 @@ from bus.record import Event
 from reactor.errors import ReactorError
 from reactor.rules.loading import RuleSet
 from reactor.rules.model import Call, Functions
+from reactor.rules.rehearsing import Durations, Outcome
 from reactor.rules.simulating import Simulation
 from reactor.rules.snapshot import Snapshot
 
@@ -43,8 +44,12 @@ class RuleTest:
         file_roots: where ``salt://`` and includes are looked up.
         results: what actions give, by their ``id`` or their path (``do[0]``), such as
             ``{"check": {"status": 0}}``; with ``error`` in it, the action fails.
+        takes: how long actions last, which is what a ``mode`` depends on: one time for all, or a
+            mapping as ``results`` is. By default a second; an event, a line of the log and a job
+            that nobody waits for take no time.
 
     Attributes:
+        calls: all calls so far, without those that ``mode: restart`` kept from being begun.
         reasons: for each rule that the last event matched without an action, why.
         errors: the same for rules that could not be worked out.
         outcomes: all that `reactor test --json` says of the last event.
@@ -61,15 +66,19 @@ class RuleTest:
         start: datetime = START,
         file_roots: Mapping[str, list[str]] | None = None,
         results: Mapping[str, Any] | None = None,
+        takes: str | float | Mapping[str, Any] | None = None,
     ) -> None:
         globs = [on] if isinstance(on, str) else list(on)
         snapshot = load_rules([str(path) for path in paths], globs, file_roots or {})
         if snapshot.problems:
             raise ReactorError("; ".join(str(problem) for problem in snapshot.problems))
         self._start = start
-        self._simulation = Simulation(snapshot, functions, start.timestamp(), results)
+        self._simulation = Simulation(
+            snapshot, functions, start.timestamp(), results, Durations.read(takes)
+        )
         self._seq = 0
         self.now = start
+        self.calls: list[dict[str, Any]] = []
         self.reasons: dict[str, str] = {}
         self.errors: dict[str, str] = {}
         self.outcomes: list[dict[str, Any]] = []
@@ -100,11 +109,32 @@ class RuleTest:
         self.now += timedelta(seconds=durations.seconds(time))
         return self._note(self._simulation.advance(self.now.timestamp()))
 
-    def _note(self, outcomes: list[Any]) -> list[dict[str, Any]]:
+    def finish(self) -> list[dict[str, Any]]:
+        """Let all actions end; return the calls that had to wait for that by their ``mode``."""
+        return self._note(self._simulation.finish())
+
+    def _note(self, outcomes: list[Outcome]) -> list[dict[str, Any]]:
         self.outcomes = [outcome.describe() for outcome in outcomes]
-        self.reasons = {one.rule.name: one.reason for one in outcomes if one.reason}
+        self.reasons = {
+            one.rule.name: one.reason for one in outcomes if one.reason and one.unbegun is None
+        }
         self.errors = {one.rule.name: one.error for one in outcomes if one.error}
-        return [as_written(call) for outcome in outcomes for call in outcome.calls]
+        made: list[dict[str, Any]] = []
+        for outcome in outcomes:
+            for call in outcome.unbegun or ():
+                _drop_last(as_written(call), made, self.calls)
+            made += [as_written(call) for call in outcome.calls]
+        self.calls += made
+        return made
+
+
+def _drop_last(call: dict[str, Any], *lists: list[dict[str, Any]]) -> None:
+    """Take the last such call out of the first of the lists that has one."""
+    for calls in lists:
+        for place in range(len(calls) - 1, -1, -1):
+            if calls[place] == call:
+                del calls[place]
+                return
 
 
 def load_rules(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bus.journal import JournalReader
     from bus.record import Event
     from reactor.cli.lookup import Reactor
-    from reactor.rules.simulating import Outcome
+    from reactor.rules.rehearsing import Durations, Outcome
     from reactor.rules.snapshot import Snapshot
 
 _BATCH = 200
@@ -41,6 +41,12 @@ _MOST_WAITED = 100_000
 @click.option(
     "--conditions-only", is_flag=True, help="Ask no policies: each event stands for itself."
 )
+@click.option(
+    "--takes",
+    default="1s",
+    show_default=True,
+    help="With --dry-run: how long an action lasts, for rules with a 'mode'.",
+)
 @with_json
 @click.pass_context
 def command(
@@ -51,6 +57,7 @@ def command(
     glob: str,
     dry_run: bool,
     conditions_only: bool,
+    takes: str,
     as_json: bool,
 ) -> None:
     """Feed past events to the rules as they are now.
@@ -60,10 +67,16 @@ def command(
     times of their stamps; they begin empty, and what the rules remember of the present is not
     touched. Rules that act by the clock alone (every, cron) and events of the engine itself are
     left out.
+
+    A dry run asks 'mode' as well, as if each action lasted as long as --takes says; an event, a
+    line of the log and a job that nobody waits for take no time.
     """
     from bus.native import resolve_since
     from reactor.cli.lookup import Reactor
+    from reactor.rules.rehearsing import Durations
+    from reactor.rules.simulating import simulate
 
+    lasting = Durations.read(takes)
     reactor = Reactor(ctx.ensure_object(Settings).master())
     if not reactor.is_running and not dry_run:
         raise click.ClickException("; ".join(reactor.unknown) + ": start it, or use --dry-run")
@@ -78,20 +91,14 @@ def command(
         events = _events(journal, after, upto, glob)
         end = _time_of(journal, upto) if until else time.time()
         if dry_run:
-            ask = _each if conditions_only else _asked
-            _dry_run(ask(events, snapshot, rule, end), rule, as_json=as_json)
+            if conditions_only:
+                outcomes = simulate(events, snapshot)
+            else:
+                outcomes = _asked(events, snapshot, rule, end, lasting)
+            _dry_run(outcomes, rule, as_json=as_json)
         else:
             run = _Run(reactor, rule, None if conditions_only else end)
             _replay(run, events, snapshot, as_json=as_json)
-
-
-def _each(
-    events: Iterable[Event], snapshot: Snapshot, _rule: str, _end: float
-) -> Iterator[Outcome]:
-    """Yield what rules would do about each event for itself."""
-    from reactor.rules.simulating import simulate
-
-    return simulate(events, snapshot)
 
 
 def _events(journal: JournalReader, after: int, upto: int, glob: str) -> Iterator[Event]:
@@ -118,48 +125,67 @@ def _time_of(journal: JournalReader, seq: int) -> float:
     return moment(Event.from_wire(rows[0][1], seq, journal.bus_id)) if rows else time.time()
 
 
-def _asked(events: Iterable[Event], snapshot: Snapshot, rule: str, end: float) -> Iterator[Outcome]:
+def _asked(
+    events: Iterable[Event], snapshot: Snapshot, rule: str, end: float, takes: Durations
+) -> Iterator[Outcome]:
     """Yield what rules would do, policies included."""
     from reactor.rules.replaying import Replaying
-    from reactor.rules.simulating import outcome_of, refused_functions
+    from reactor.rules.simulating import refused_functions
+    from reactor.rules.turns import Turns
 
     waited: dict[int, Event] = {}
     replaying = Replaying(
         snapshot, refused_functions(), waited.get, lambda each: not rule or each.name == rule
     )
+    turns = Turns(takes=takes)
     for event in events:
         if replaying.matches(event.tag):
             waited[event.seq] = event
             if len(waited) > _MOST_WAITED:
                 del waited[next(iter(waited))]
-            yield from map(outcome_of, replaying.event(event))
-    yield from map(outcome_of, replaying.end(end))
+            for found in replaying.event(event):
+                yield from turns.decided(found, found.at or replaying.time)
+    for found in replaying.end(end):
+        yield from turns.decided(found, found.at or replaying.time)
+    yield from turns.finish()
 
 
 def _dry_run(outcomes: Iterable[Outcome], rule: str, *, as_json: bool) -> None:
-    from reactor.cli.telling import call_lines
-
     shown: list[dict[str, Any]] = []
-    count = 0
+    count = kept = 0
     for found in outcomes:
         outcome = found.describe()
         if rule and outcome["rule"] != rule:
             continue
-        count += bool(outcome["calls"])
+        count += outcome["state"] == "runs"
+        kept += outcome["policy"] == "mode" and outcome["state"] in ("skipped", "ended")
         if as_json:
             shown.append(outcome)
-        elif outcome["calls"]:
-            event = outcome["event"]
-            click.echo(output.safe(f"{event['seq']}  {event['tag']}  {outcome['rule']}"))
-            for text, _ in call_lines(outcome["calls"]):
-                click.echo(output.safe(f"      {text}"))
-        elif outcome["error"]:
-            text = f"{outcome['event']['seq']}: {outcome['rule']}: {outcome['error']}"
-            click.echo(f"reactor: {output.safe(text)}", err=True)
+        else:
+            _tell(outcome)
     if as_json:
         click.echo(output.as_json(shown))
     else:
-        click.echo(f"{count} reactions would run")
+        by_mode = f", and {kept} were turned away or ended by their rule's mode" if kept else ""
+        click.echo(f"{count} reactions would run{by_mode}")
+
+
+def _tell(outcome: dict[str, Any]) -> None:
+    from reactor.cli.telling import call_lines
+
+    event = outcome["event"]
+    if outcome["error"]:
+        text = f"{event['seq']}: {outcome['rule']}: {outcome['error']}"
+        click.echo(f"reactor: {output.safe(text)}", err=True)
+    elif outcome["calls"]:
+        click.echo(output.safe(f"{event['seq']}  {event['tag']}  {outcome['rule']}"))
+        for text, _ in call_lines(outcome["calls"]):
+            click.echo(output.safe(f"      {text}"))
+    elif outcome["state"] == "ended":
+        click.echo(output.safe(f"{event['seq']}  {event['tag']}  {outcome['rule']}: ended"))
+        click.echo(output.safe(f"      {outcome['why']}"))
+        for text, _ in call_lines(outcome["unbegun"]):
+            click.echo(output.safe(f"      not begun: {text}"))
 
 
 class _Run:

@@ -31,6 +31,12 @@ _SUFFIXES = (".test.yaml", ".test.yml")
 )
 @click.option("--since", help="Events of the journal from there: a number, a time, or an age.")
 @click.option("--on", "globs", multiple=True, help="Tag globs that *.sls files react to.")
+@click.option(
+    "--takes",
+    default="1s",
+    show_default=True,
+    help="With events: how long an action lasts, for rules with a 'mode'.",
+)
 @with_json
 @click.pass_context
 def command(
@@ -39,12 +45,15 @@ def command(
     file: Path | None,
     since: str | None,
     globs: tuple[str, ...],
+    takes: str,
     as_json: bool,
 ) -> None:
     """Run rules against events, on a simulated clock, without doing anything.
 
     With --events or --since: print what would run, and why the other rules would not. Otherwise
     run the expectations in *.test.yaml beside the rules; the exit status is 0 only if all hold.
+
+    An event, a line of the log and a job that nobody waits for take no time, whatever --takes says.
     """
     from reactor.testing import quiet
 
@@ -54,7 +63,7 @@ def command(
         raise click.UsageError("events come from one of --events and --since", ctx)
     if file or since:
         events = read_events(file) if file else _journal(settings, str(since))
-        ctx.exit(_show(settings, paths, list(globs), events, as_json=as_json))
+        ctx.exit(_show(settings, paths, list(globs), events, takes, as_json=as_json))
     ctx.exit(_expectations(settings, paths, as_json=as_json))
 
 
@@ -118,11 +127,18 @@ def _journal(settings: Settings, since: str) -> Iterator[dict[str, Any]]:
 
 
 def _show(
-    settings: Settings, paths: tuple[Path, ...], globs: list[str], events: Any, *, as_json: bool
+    settings: Settings,
+    paths: tuple[Path, ...],
+    globs: list[str],
+    events: Any,
+    takes: str,
+    *,
+    as_json: bool,
 ) -> int:
     from bus import wire
     from bus.record import Event
     from reactor.cli.check import load
+    from reactor.rules.rehearsing import Durations
     from reactor.rules.simulating import Simulation
     from reactor.testing import START, load_rules, moment
 
@@ -130,7 +146,7 @@ def _show(
     names = [str(path) for path in paths]
     roots = {name: list(folders) for name, folders in opts["file_roots"].items()}
     snapshot = load_rules(names, globs or ["*"], roots) if paths else load(opts, ())
-    simulation = Simulation(snapshot, None, START.timestamp())
+    simulation = Simulation(snapshot, None, START.timestamp(), takes=Durations.read(takes))
     shown: list[dict[str, Any]] = []
     for number, given in enumerate(events, 1):
         at = moment(given.get("at") or given.get("data", {}).get(wire.STAMP) or 0, START)
@@ -140,34 +156,48 @@ def _show(
         shown.append({"event": {"tag": event.tag, "seq": event.seq}, "rules": found})
         if not as_json:
             _show_event(event, found, snapshot)
+    after = [one.describe() for one in simulation.finish()]
+    if after and not as_json:
+        click.secho("when its turn comes", bold=True)
+        _show_outcomes(after, 0)
     for problem in snapshot.problems:
         click.echo(f"reactor: {output.safe(str(problem))}", err=True)
     if as_json:
-        click.echo(output.as_json({"events": shown}))
-    failed = any(rule["error"] for one in shown for rule in one["rules"])
+        click.echo(output.as_json({"events": shown, "after": after}))
+    failed = any(rule["error"] for one in [*shown, {"rules": after}] for rule in one["rules"])
     return 1 if failed or snapshot.problems else 0
 
 
 def _show_event(event: Any, found: list[dict[str, Any]], snapshot: Any) -> None:
-    from reactor.cli.telling import call_lines
     from reactor.engine.explaining import others
 
     click.secho(output.safe(f"{event.seq}  {event.tag}"), bold=True)
-    for one in found:
-        if one["error"]:
-            click.secho(output.safe(f"  {one['rule']}: fails: {one['error']}"), fg="red")
-        elif not one["calls"]:
-            why = one["why"] or "it has nothing to do"
-            click.secho(output.safe(f"  {one['rule']}: {why}  ({one['source']})"), fg="yellow")
-        else:
-            click.secho(output.safe(f"  {one['rule']}: would run  ({one['source']})"), fg="green")
-            for text, _ in call_lines(one["calls"]):
-                click.echo(output.safe(f"      {text}"))
+    _show_outcomes(found, event.seq)
     if not found:
         click.echo("  no rule matches")
         for near in others(event.tag, snapshot)["near"]:
             text = f"    nearly {near['rule']}: on {near['pattern']}: {near['why']}"
             click.echo(output.safe(text))
+
+
+def _show_outcomes(found: list[dict[str, Any]], seq: int) -> None:
+    """Print what became of events: of the one of this number, and of what waited till then."""
+    from reactor.cli.telling import call_lines
+
+    for one in found:
+        other = one["event"]["seq"]
+        rule = one["rule"] if other == seq else f"{one['rule']}, for event {other}"
+        if one["error"]:
+            click.secho(output.safe(f"  {rule}: fails: {one['error']}"), fg="red")
+        elif not one["calls"]:
+            why = one["why"] or "it has nothing to do"
+            click.secho(output.safe(f"  {rule}: {why}  ({one['source']})"), fg="yellow")
+            for text, _ in call_lines(one.get("unbegun", ())):
+                click.echo(output.safe(f"      not begun: {text}"))
+        else:
+            click.secho(output.safe(f"  {rule}: would run  ({one['source']})"), fg="green")
+            for text, _ in call_lines(one["calls"]):
+                click.echo(output.safe(f"      {text}"))
 
 
 # -- expectations -------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from reactor.engine.state import Unfinished
 from reactor.engine.traces import MAX_SIZE, Skip, Traces
 from reactor.rules.deciding import Outcome
 from reactor.rules.model import Rule
+from reactor.rules.wording import Words
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Aftermath:
 
     # -- what rules did -------------------------------------------------------------------
 
-    def skipped(self, outcome: Outcome, why: str, policy: str) -> None:
+    def skipped(self, outcome: Outcome, why: Words, policy: str) -> None:
         """Note that a rule did nothing about an event."""
         if self.traces.is_on:
             event = outcome.event

@@ -331,15 +331,15 @@ class Engine:
             )
         if not (outcome.error or outcome.plan.calls or outcome.plan.program):
             counters.skipped += 1
-            counters.last_skip = outcome.reason
-            self._aftermath.skipped(outcome, outcome.reason, outcome.policy)
+            counters.skip = outcome.said
+            self._aftermath.skipped(outcome, outcome.said, outcome.policy)
             return None
         firing = self._make(outcome)
         if outcome.rule.mode is not None:
             admission = self._performer.admit(firing, outcome.rule.mode, rule_name, outcome.lane)
             if admission.how == "refuse":
                 counters.skipped += 1
-                counters.last_skip = admission.why
+                counters.skip = admission.why
                 self._aftermath.skipped(outcome, admission.why, "mode")
                 return None
             if admission.how == "wait":

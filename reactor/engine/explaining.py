@@ -15,7 +15,7 @@ from reactor.rules.model import Rule
 from reactor.rules.native import NativeRule
 from reactor.rules.nearness import nearest
 from reactor.rules.redaction import redact, redact_text
-from reactor.rules.simulating import describe_call
+from reactor.rules.rehearsing import describe_call
 from reactor.rules.snapshot import Snapshot
 
 
@@ -207,7 +207,7 @@ def _guess(rule: Rule, event: Event) -> dict[str, Any]:
     except Exception as error:  # the boundary of a rule: whoever asks gets an answer
         return {**state, "why": "nothing is recorded of it", "now": f"fails: {error}"}
     if not plan.acts:
-        return {**state, "why": "nothing is recorded of it", "now": plan.skipped}
+        return {**state, "why": "nothing is recorded of it", "now": str(plan.skipped)}
     return {
         **state,
         "why": "nothing is recorded of it",

@@ -11,6 +11,7 @@ from reactor.rules.identity import REPEAT, name_in_key, reaction_id, rule_key
 from reactor.rules.model import Call, Rule
 from reactor.rules.policies import Policy
 from reactor.rules.program import Reply, Run
+from reactor.rules.wording import Words
 
 __all__ = [
     "REPEAT",
@@ -111,7 +112,7 @@ class Firing:
     is_retry: bool = False
     event: Event | None = None
     rule: Rule | None = None
-    steps: Sequence[tuple[str, bool, str]] = ()
+    steps: Sequence[tuple[str, bool, Words]] = ()
     _started: set[int] = field(default_factory=set)
 
     def startable(self) -> Sequence[int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from reactor.rules.model import Rule
 from reactor.rules.snapshot import Snapshot
+from reactor.rules.wording import Words
 
 
 @dataclass(slots=True)
@@ -20,7 +21,7 @@ class RuleCounters:
         fired: reactions that ended without an error.
         failed: reactions that ended with one, or could not be planned.
         last_fired: the stamp of the last event that it reacted to.
-        last_skip: why the last one that was turned away was.
+        skip: why the last one that was turned away was.
         last_error: the last error, as one line; empty again after a reaction that went well.
         last_error_at: when that was, in seconds since 1970, or 0.
     """
@@ -30,9 +31,14 @@ class RuleCounters:
     fired: int = 0
     failed: int = 0
     last_fired: str = ""
-    last_skip: str = ""
+    skip: Words = ""
     last_error: str = ""
     last_error_at: float = 0.0
+
+    @property
+    def last_skip(self) -> str:
+        """Why the last one that was turned away was, in words."""
+        return str(self.skip)
 
 
 @dataclass(slots=True)

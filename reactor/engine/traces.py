@@ -13,9 +13,11 @@ from typing import Any, Literal, NamedTuple
 
 from bus.record import CAUSE
 from reactor.engine.firing import REPEAT, Firing, Reaction, name_in_key
+from reactor.rules.deciding import Asked
 from reactor.rules.model import Rule
 from reactor.rules.redaction import redact, redact_text
-from reactor.rules.simulating import describe_call
+from reactor.rules.rehearsing import describe_call
+from reactor.rules.wording import Words
 
 MAX_KEPT = 20_000
 """Traces of all rules together: with more rules than this allows, each has fewer."""
@@ -46,9 +48,9 @@ class Skip(NamedTuple):
     tag: str
     stamp: str
     rule: Rule
-    why: str
+    why: Words
     policy: str = "when"
-    steps: tuple[tuple[str, bool, str], ...] = ()
+    steps: tuple[Asked, ...] = ()
 
 
 _Entry = Skip | Firing | dict[str, Any]
@@ -247,19 +249,20 @@ def shown(key: str, kind: Kind, entry: _Entry, epoch: float = 0.0) -> dict[str, 
             "source": str(entry.rule.source),
             "event": {"tag": entry.tag, "seq": entry.seq, "stamp": entry.stamp},
             "policy": entry.policy,
-            "why": redact_text(entry.why),
+            "why": redact_text(str(entry.why)),
             "steps": _shown_steps(entry.steps),
         }
     return _shown_firing(key, kind, entry, epoch)
 
 
-def _shown_steps(steps: Iterable[tuple[str, bool, str]]) -> list[dict[str, Any]]:
+def _shown_steps(steps: Iterable[Asked]) -> list[dict[str, Any]]:
     return [
-        {"policy": name, "passed": passed, "why": redact_text(why)} for name, passed, why in steps
+        {"policy": name, "passed": passed, "why": redact_text(str(why))}
+        for name, passed, why in steps
     ]
 
 
-def _steps_of(firing: Firing) -> Iterator[tuple[str, bool, str]]:
+def _steps_of(firing: Firing) -> Iterator[Asked]:
     """Yield what each part of the rule said; conditions are asked again, for what they saw."""
     conditions = list(_conditions_of(firing))
     if not any(name == _WHEN for name, _, _ in firing.steps):
@@ -271,7 +274,7 @@ def _steps_of(firing: Firing) -> Iterator[tuple[str, bool, str]]:
             yield step
 
 
-def _conditions_of(firing: Firing) -> Iterator[tuple[str, bool, str]]:
+def _conditions_of(firing: Firing) -> Iterator[Asked]:
     rule, event = firing.rule, firing.event
     if rule is None or event is None:
         return

@@ -25,10 +25,17 @@ from reactor.rules.policies.mode import Mode
 from reactor.rules.policies.schedule import ABSENCE, SCHEDULE, Absence, Next, Schedule, every
 from reactor.rules.policies.throttle import OnceAfter, OnceWithin, Rate
 from reactor.rules.policies.when import When
+from reactor.rules.regexes import Regex, RegexError
 from reactor.rules.values import Condition, Place, ValueCompiler
 
 _ROLES = (ALL, ANY, NONE)
 _REGEX = "regex"
+_FIELDS = 5
+
+
+def _regex_matcher(text: str) -> Matcher:
+    match = Regex(text).match
+    return lambda tag: match(tag) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +182,10 @@ class _One:
 
     def _matcher(self, text: str, place: Place) -> Matcher:
         try:
+            if self._match == _REGEX:
+                return _regex_matcher(text)
             return matcher(text, self._match)
-        except TagError as error:
+        except (TagError, RegexError) as error:
             raise place.error(str(error)) from error
 
     # -- several events -------------------------------------------------------------------
@@ -316,8 +325,21 @@ def cron(text: str, zone: tzinfo, place: Place) -> Next:
 def _next_cron(
     croniter: Callable[..., Any], text: str, zone: tzinfo, _before: float, after: float
 ) -> float:
-    moment = croniter(text, datetime.fromtimestamp(after, zone)).get_next(datetime)
-    return float(moment.timestamp())
+    times = croniter(text, datetime.fromtimestamp(after, zone))
+    found = float(times.get_next(datetime).timestamp())
+    if _is_fixed(text):
+        # At the end of summer time an hour comes twice; what is due once a day is due once.
+        while datetime.fromtimestamp(found, zone).fold:
+            found = float(times.get_next(datetime).timestamp())
+    return found
+
+
+def _is_fixed(text: str) -> bool:
+    """Say whether minute and hour are named, as those of cron decide it too."""
+    fields = text.split()
+    if len(fields) < _FIELDS:
+        return text.strip() != "@hourly"
+    return not (fields[0].startswith("*") or fields[1].startswith("*"))
 
 
 def _zone(name: str, place: Place) -> tzinfo:

@@ -29,8 +29,12 @@ from reactor.rules.memory import Memory
 from reactor.rules.model import Functions, Plan, Rule
 from reactor.rules.policies import Announce, Case, Policy, Ripe, Verdict
 from reactor.rules.snapshot import Snapshot
+from reactor.rules.wording import Words
 
 _NO_PLAN = Plan()
+
+Asked = tuple[str, bool, Words]
+"""A policy that was asked, whether it let the event pass, and why."""
 
 
 @dataclass(slots=True)
@@ -42,7 +46,7 @@ class Outcome:
         key: the name under which this reaction of the rule is remembered; see `rule_key`.
         event: the event that it is about.
         plan: what is to be done; without calls if nothing is.
-        reason: in one short text, why nothing is done.
+        said: in one short text, why nothing is done; `reason` is the text.
         policy: what stopped it: one of `reactor.rules.policies.ORDER`, ``rule`` for an error, or
             empty.
         error: what is wrong, if the rule could not be worked out for this event.
@@ -50,24 +54,31 @@ class Outcome:
         steps: (policy, whether it passed, why) of each that was asked, in order.
         fault: the error behind `error`, if it was none that rules are expected to have.
         lane: the key of its rule's ``mode``.
+        at: if it waited, when that was due, in seconds since 1970.
     """
 
     rule: Rule
     key: str
     event: Event
     plan: Plan = _NO_PLAN
-    reason: str = ""
+    said: Words = ""
     policy: str = ""
     error: str = ""
     window: dict[str, Any] | None = None
-    steps: tuple[tuple[str, bool, str], ...] = ()
+    steps: tuple[Asked, ...] = ()
     fault: Exception | None = None
     lane: str = ""
+    at: float | None = None
 
     @property
     def acts(self) -> bool:
         """Whether something is to be done."""
         return self.plan.acts
+
+    @property
+    def reason(self) -> str:
+        """Why nothing is done, in words."""
+        return str(self.said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,9 +216,7 @@ class Decider:
             return _failed(rule, key, event, error, ())
         return self._chain(rule, key, case, 0, [])
 
-    def _chain(
-        self, rule: Rule, key: str, case: Case, first: int, steps: list[tuple[str, bool, str]]
-    ) -> Outcome:
+    def _chain(self, rule: Rule, key: str, case: Case, first: int, steps: list[Asked]) -> Outcome:
         """Ask the policies from ``first`` on, then plan."""
         case.values["window"] = case.window
         for number, policy in enumerate(rule.policies[first:], first):
@@ -238,7 +247,7 @@ class Decider:
         key: str,
         event: Event,
         window: dict[str, Any] | None = None,
-        steps: Sequence[tuple[str, bool, str]] = (),
+        steps: Sequence[Asked] = (),
     ) -> Outcome:
         lane = ""
         try:
@@ -302,7 +311,9 @@ class Decider:
         case = Case(event, due, values, rule.name, ripe.window, clock=self.time)
         # One event can be the last of several windows; each is a reaction of its own.
         named = f"{key}{REPEAT}{timer}" if timer else key
-        return self._chain(rule, named, case, number + 1, [step])
+        outcome = self._chain(rule, named, case, number + 1, [step])
+        outcome.at = due
+        return outcome
 
 
 def _stopped(
@@ -311,13 +322,13 @@ def _stopped(
     case: Case,
     policy: Policy,
     verdict: Verdict,
-    steps: Sequence[tuple[str, bool, str]],
+    steps: Sequence[Asked],
 ) -> Outcome:
     return Outcome(
         rule,
         key,
         case.event,
-        reason=verdict.why,
+        said=verdict.why,
         policy=policy.name,
         window=case.window,
         steps=tuple(steps),
@@ -329,7 +340,7 @@ def _failed(
     key: str,
     event: Event,
     error: Exception,
-    steps: Sequence[tuple[str, bool, str]],
+    steps: Sequence[Asked],
 ) -> Outcome:
     expected = isinstance(error, RuleError)
     text = str(error) if expected else f"{rule.source}: {type(error).__name__}: {error}"

@@ -74,17 +74,28 @@ class Expression:
 
     def first_undefined(self, values: Values) -> str:
         """Name the first chain in the expression that leads to nothing, or return ``""``."""
-        return next((text for path in self.paths if (text := _broken_at(path, values))), "")
+        for path in self.paths:
+            found = follow(path, values)
+            if type(found) is Broken:
+                return path_text(path[:found])
+        return ""
 
 
-def _broken_at(path: tuple[Any, ...], values: Values) -> str:
+class Broken(int):
+    """How many names of a chain it takes to come to nothing."""
+
+    __slots__ = ()
+
+
+def follow(path: Sequence[Any], values: Values) -> Any:
+    """Return what a chain of names leads to, or `Broken`."""
     here: Any = values
-    for number, key in enumerate(path):
+    for number, key in enumerate(path, 1):
         try:
             here = here[key] if isinstance(here, Mapping | list) else getattr(here, str(key))
         except (LookupError, TypeError, AttributeError):
-            return path_text(path[: number + 1])
-    return ""
+            return Broken(number)
+    return here
 
 
 class Compiler:
@@ -97,8 +108,7 @@ class Compiler:
     def __init__(self, *, lenient: bool = False) -> None:
         undefined = ChainableUndefined if lenient else StrictUndefined
         self._environment = Sandbox(undefined=undefined, cache_size=0, keep_trailing_newline=True)
-        self._environment.filters.update(filters())
-        self._environment.tests.update(tests())
+        self._environment.add(filters(), tests())
         self._environment.globals = {name: self._environment.globals[name] for name in _GLOBALS}
         self._builder = _Builder(self._environment)
         self._cached_expression = lru_cache(maxsize=_CACHED)(self._expression)
@@ -146,6 +156,8 @@ class Compiler:
             or _path(node) is not None
         )
         evaluate = self._builder.build(node)
+        if isinstance(node, _MAKING) or any(node.find_all(_MAKING)):
+            evaluate = _begun(self._environment, evaluate)
         return Expression(text, evaluate, frozenset(names & _ALL_NAMES), paths, plain)
 
     def _parse(self, text: str, written: str) -> list[nodes.Expr]:
@@ -218,6 +230,18 @@ _COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
     "in": lambda left, right: left in right,
     "notin": lambda left, right: left not in right,
 }
+
+
+_MAKING = (nodes.BinExpr, nodes.Call, nodes.Filter, nodes.Test)
+"""What may make something large."""
+
+
+def _begun(environment: Sandbox, evaluate: Closure) -> Closure:
+    def begun(values: Values) -> Any:
+        environment.begin()
+        return evaluate(values)
+
+    return begun
 
 
 class _Builder:
@@ -320,7 +344,7 @@ class _Builder:
         def call(values: Values) -> Any:
             function = callee(values)
             args, kwargs = arguments(values)
-            guard(function, tuple(args))
+            guard(function, tuple(args), kwargs)
             return function(*args, **kwargs)
 
         return call

@@ -10,19 +10,24 @@ import shlex
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 from jinja2 import Undefined
 from jinja2.exceptions import FilterArgumentError
 from yaml.representer import RepresenterError
 
+from reactor.rules.bounds import check_size
+from reactor.rules.regexes import Regex
+
+if TYPE_CHECKING:
+    import regex
+
 _UUID_NAMESPACE = uuid.UUID("91633ebf-1c86-5e33-935a-28061f4b480e")
 """Salt's namespace, so that the same text gives the same UUID."""
 
 _TRUE_WORDS = frozenset({"yes", "1", "true"})
 _NOT_FOR_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
-_MAX_PATTERN = 1_000
 _ONE_LINE = 2**31 - 1
 _FLAGS = {"ignorecase": re.IGNORECASE, "multiline": re.MULTILINE}
 
@@ -104,15 +109,10 @@ def to_bool(value: Any) -> bool:
     return bool(value)
 
 
-def _compile(pattern: str, ignorecase: bool, multiline: bool) -> re.Pattern[str]:
-    if len(pattern) > _MAX_PATTERN:
-        raise FilterArgumentError(f"a pattern has at most {_MAX_PATTERN} letters")
+def _compile(pattern: str, ignorecase: bool, multiline: bool) -> Regex:
     chosen = {"ignorecase": ignorecase, "multiline": multiline}
     flags = sum((_FLAGS[name] for name, wanted in chosen.items() if wanted), re.RegexFlag(0))
-    try:
-        return re.compile(pattern, flags)
-    except re.error as error:
-        raise FilterArgumentError(f"{pattern!r} is no regular expression: {error}") from error
+    return Regex(str(pattern), int(flags))
 
 
 def regex_match(
@@ -135,7 +135,16 @@ def regex_replace(
     text: str, pattern: str, new: str, ignorecase: bool = False, multiline: bool = False
 ) -> str:
     """Return ``text`` with each match of ``pattern`` replaced by ``new``."""
-    return _compile(pattern, ignorecase, multiline).sub(new, text)
+    size = len(text)
+
+    def replaced(found: regex.Match[str]) -> str:
+        nonlocal size
+        piece: str = found.expand(new)
+        size += len(piece)
+        check_size(size)
+        return piece
+
+    return _compile(pattern, ignorecase, multiline).replace(text, replaced)
 
 
 def quote(value: Any) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from bus.record import Event
+from reactor.rules.wording import Words
 
 if TYPE_CHECKING:
     from reactor.rules.policies import Policy
@@ -92,7 +93,7 @@ class Plan:
     """
 
     calls: tuple[Call, ...] = ()
-    skipped: str = ""
+    skipped: Words = ""
     program: Program | None = None
 
     @property

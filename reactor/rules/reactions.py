@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bus.yamlfile import Lines
@@ -64,13 +64,19 @@ def read_calls(
     if not isinstance(value, dict):
         problem = f"a reactor file is a mapping of IDs, not {type(value).__name__}"
         raise RuleError(problem, file, lines.at(()), rendered=True)
-    ordered: list[tuple[int, Call]] = []
+    ordered: list[tuple[float, Call]] = []
     for ident, body in value.items():
         source = Source(file, ids.get(str(ident), 0))
+        seen: set[tuple[str, str]] = set()
         for name, options, path in _functions(ident, body, lines, file, source):
             place = _Place(file, lines, path, source)
             order = _order(options, len(ordered), place)
-            ordered.append((order, _call(str(ident), name, options, place, warn)))
+            call = _call(str(ident), name, options, place, warn)
+            if (call.kind, call.function) in seen:
+                # As 'local' and as 'cmd': both are meant, so each has a name of its own.
+                call = replace(call, ident=f"{ident}#{len(seen) + 1}")
+            seen.add((call.kind, call.function))
+            ordered.append((order, call))
     return tuple(call for _, call in sorted(ordered, key=lambda pair: pair[0]))
 
 
@@ -84,9 +90,20 @@ def _functions(
         place = _Place(file, lines, (ident,), source)
         raise place.error("a reaction is a mapping such as {local.cmd.run: [...]}")
     return [
-        (str(name), _options(options, _Place(file, lines, (ident, name), source)), (ident, name))
-        for name, options in body.items()
+        (function, _options(options, _Place(file, lines, (ident, name), source)), (ident, name))
+        for name, body_of in body.items()
+        for function, options in _named(str(name), body_of)
     ]
+
+
+def _named(name: str, body: Any) -> list[tuple[str, Any]]:
+    """Return functions and their options; in the long form the function stands among these."""
+    if name in _TYPES and isinstance(body, list):
+        functions = [item for item in body if isinstance(item, str)]
+        options = [item for item in body if not isinstance(item, str)]
+        if functions:
+            return [(f"{name}.{function}", options) for function in functions]
+    return [(name, body)]
 
 
 def _options(value: Any, place: _Place) -> dict[str, Any]:
@@ -101,16 +118,16 @@ def _options(value: Any, place: _Place) -> dict[str, Any]:
     return options
 
 
-def _order(options: dict[str, Any], position: int, place: _Place) -> int:
-    """Return where a reaction comes: numbers first, then as declared, then ``last``."""
+def _order(options: dict[str, Any], position: int, place: _Place) -> float:
+    """Return where a reaction comes: numbers, then as declared, negative numbers, ``last``."""
     order = options.pop("order", None)
     if order is None:
         return _DEFAULT_ORDER + position
     if order == "first":
         return 0
     if order == "last":
-        return _LAST_ORDER + position
-    if isinstance(order, bool) or not isinstance(order, int):
+        return 2 * _LAST_ORDER + position
+    if isinstance(order, bool) or not isinstance(order, int | float):
         raise place.error(f"order is a number, 'first' or 'last', not {order!r}")
     return order if order >= 0 else 2 * _LAST_ORDER + order
 
@@ -167,12 +184,24 @@ def _master_arguments(
     kind: str, options: dict[str, Any], place: _Place, warn: Warn
 ) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
     """Return args, kwargs and other options of what runs on the master or in line."""
+    if kind == "caller" and _is_positional(options.get("args")):
+        # The old schema of caller: nothing in such a list is a name.
+        args = tuple(options.pop("args"))
+        rest = {name: options[name] for name in options.keys() - {"arg", "kwarg"}}
+        _warn_of_unknown(rest, place, warn)
+        return args, {}, rest
     if kind == "caller" or options.keys() & {"args", "arg", "kwarg"}:
         args, kwargs = _arguments(options, place, warn)
         _warn_of_unknown(options, place, warn)
         return args, kwargs, options
     # The old schema: whatever stands beside the function is an argument of it.
     return (), options, {}
+
+
+def _is_positional(args: Any) -> bool:
+    return isinstance(args, list) and not all(
+        isinstance(item, dict) and len(item) == 1 for item in args
+    )
 
 
 def _arguments(

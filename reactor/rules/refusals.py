@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from reactor.errors import path_text
-from reactor.rules.expressions import Expression, Values
+from reactor.rules.expressions import Broken, Expression, Values, follow
 from reactor.rules.redaction import HIDDEN, hide_literals, is_secret, redact
+from reactor.rules.wording import Later
 
 _WIDEST = 80
+_LARGE = 1 << 64
 _MOST = 4
 """Values that one refusal names: an expression with more is read by its author anyway."""
 
@@ -24,7 +25,18 @@ def verdict(text: str, expression: Expression, values: Values, *, holds: bool) -
         values: what it saw.
         holds: what came of it.
     """
-    seen = values_seen(expression, values, holds=holds)
+    return _worded(text, expression, holds, *_look(expression, values))
+
+
+def refusal(text: str, expression: Expression, values: Values) -> Later:
+    """Say the same of a condition that did not hold; put into words when somebody reads it."""
+    return Later(_worded, text, expression, False, *_look(expression, values))
+
+
+def _worded(
+    text: str, expression: Expression, holds: bool, found: tuple[Any, ...], broken: int
+) -> str:
+    seen = _sayings(expression, found, broken, holds=holds)
     more = [f"and {len(seen) - _MOST} more"] if len(seen) > _MOST else []
     reason = f" ({', '.join(seen[:_MOST] + more)})" if seen else ""
     said_so = "true" if holds else "false"
@@ -45,25 +57,55 @@ def values_seen(expression: Expression, values: Values, *, holds: bool = False) 
         values: what it sees.
         holds: it is true: then what is undefined has done no harm.
     """
-    undefined = "" if holds else expression.first_undefined(values)
-    seen = [f"{undefined} is undefined"] if undefined else []
-    for path in expression.paths:
-        if len(path) > 1 or path[0] == "tag":
-            found = _found(path, values)
-            if found is not None:
-                hidden = any(is_secret(str(part)) for part in path)
-                seen.append(f"{path_text(path)} is {HIDDEN if hidden else said(found[0])}")
+    return _sayings(expression, *_look(expression, values), holds=holds)
+
+
+class _Said(str):
+    """What is said of a value that was too large to be noted."""
+
+    __slots__ = ()
+
+
+def _look(expression: Expression, values: Values) -> tuple[tuple[Any, ...], int]:
+    """Note what each path of an expression leads to, and which is the first that is broken."""
+    found: list[Any] = []
+    broken = -1
+    for place, path in enumerate(expression.paths):
+        value = follow(path, values)
+        if type(value) is Broken:
+            broken = place if broken < 0 else broken
+        elif not _is_shown(path):
+            value = None
+        found.append(value if _is_small(value) else _Said(said(value)))
+    return tuple(found), broken
+
+
+_SMALL = frozenset({bool, float, type(None), Broken})
+
+
+def _is_small(value: Any) -> bool:
+    kind = type(value)
+    if kind is str:
+        return len(value) <= _WIDEST
+    return kind in _SMALL or (kind is int and -_LARGE < value < _LARGE)
+
+
+def _is_shown(path: tuple[Any, ...]) -> bool:
+    return len(path) > 1 or path[0] == "tag"
+
+
+def _sayings(
+    expression: Expression, found: tuple[Any, ...], broken: int, *, holds: bool
+) -> list[str]:
+    seen = []
+    if broken >= 0 and not holds:
+        seen.append(f"{path_text(expression.paths[broken][: found[broken]])} is undefined")
+    for path, value in zip(expression.paths, found, strict=True):
+        if type(value) is not Broken and _is_shown(path):
+            hidden = any(is_secret(str(part)) for part in path)
+            text = value if type(value) is _Said else said(value)
+            seen.append(f"{path_text(path)} is {HIDDEN if hidden else text}")
     return seen
-
-
-def _found(path: tuple[Any, ...], values: Values) -> tuple[Any] | None:
-    here: Any = values
-    for key in path:
-        try:
-            here = here[key] if isinstance(here, Mapping | list) else getattr(here, str(key))
-        except (LookupError, TypeError, AttributeError):
-            return None
-    return (here,)
 
 
 def said(value: Any) -> str:

@@ -26,6 +26,9 @@ class Replaying:
         functions: what templates of Salt's files may call.
         recall: finds events that were waited upon.
         wants: says whether a rule is asked at all.
+
+    Attributes:
+        time: how far it is, in seconds since 1970.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Replaying:
         self._snapshot = Snapshot(rules)
         self._decider = Decider(functions, Memory(), recall)
         self._decider.use(self._snapshot, 0.0)
+        self.time = 0.0
 
     def matches(self, tag: str) -> bool:
         """Say whether a rule is about such events."""
@@ -46,11 +50,12 @@ class Replaying:
 
     def event(self, event: Event) -> list[Outcome]:
         """Return what rules make of an event; they come in the order of their numbers."""
-        at = max(self._decider.time, moment(event))
-        return _outcomes(self._decider.decide(event, at))
+        self.time = max(self.time, moment(event))
+        return _outcomes(self._decider.decide(event, self.time))
 
     def end(self, at: float) -> list[Outcome]:
         """Return what still waited and is due by ``at``, in seconds since 1970."""
+        self.time = max(self.time, at)
         return _outcomes(self._decider.advance(at))
 
 

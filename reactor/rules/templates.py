@@ -18,10 +18,11 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from bus.errors import FunctionNotFoundError
 from reactor.errors import RuleError
+from reactor.rules.bounds import MAX_SIZE
 from reactor.rules.expressions import describe
 from reactor.rules.filters import filters, tests
 from reactor.rules.model import Functions
-from reactor.rules.sandbox import MAX_SIZE, Sandbox
+from reactor.rules.sandbox import Sandbox
 
 _EXTENSIONS = ("jinja2.ext.do", "jinja2.ext.loopcontrols")
 _RENDERERS = ("", "jinja|yaml", "jinja | yaml", "yaml")
@@ -139,8 +140,7 @@ class Templates:
         self._environment = _Environment(
             undefined=StrictUndefined, extensions=_EXTENSIONS, autoescape=False
         )
-        self._environment.filters.update(filters())
-        self._environment.tests.update(tests())
+        self._environment.add(filters(), tests())
 
     def references(self, text: str, path: str) -> tuple[Reference, ...]:
         """Check a template's syntax and return the templates that it includes.

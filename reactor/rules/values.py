@@ -19,6 +19,7 @@ from bus.errors import TagError
 from bus.tags import check_tag
 from bus.yamlfile import Lines
 from reactor.errors import RuleError, path_text
+from reactor.rules.bounds import check_size, weigh
 from reactor.rules.expressions import (
     EXTRA_NAMES,
     NAMES,
@@ -32,8 +33,9 @@ from reactor.rules.expressions import (
 from reactor.rules.model import Source
 from reactor.rules.policies import Key
 from reactor.rules.redaction import redact_text
-from reactor.rules.refusals import shown, values_seen, verdict
+from reactor.rules.refusals import refusal, shown, values_seen, verdict
 from reactor.rules.validation import Path
+from reactor.rules.wording import Later
 
 _TEMPLATE = re.compile(r"\{\{|\{%|\{#")
 _BRACES = re.compile(r"\{\{([^{}]*)\}\}")
@@ -131,9 +133,9 @@ class Condition:
         except Exception as error:  # an expression ends with whatever error its values give it
             raise self._spot.error(f"{describe(error)}, in {self._text!r}") from error
 
-    def refusal(self, values: Values) -> str:
+    def refusal(self, values: Values) -> Later:
         """Say why the condition did not hold."""
-        return verdict(self._text, self._expression, values, holds=False)
+        return refusal(self._text, self._expression, values)
 
     def verdict(self, values: Values) -> tuple[bool, str]:
         """Return whether the condition holds, and in one line what it saw; for people.
@@ -189,6 +191,7 @@ class _Leaf:
             value = self._evaluate(values)
             if type(value) in _SCALARS or (self._plain and type(value) in (dict, list)):
                 return value
+            check_size(weigh(value))
             return _plain_data(value)
         except Exception as error:  # an expression ends with whatever error its values give it
             raise self._error(error, values) from error

@@ -27,6 +27,10 @@ thrice:
   count: {at_least: 3, within: 1h}
   throttle: {once_within: 1h}
   do: [{event: my/was-thrice, data: {n: "{{ data.n }}"}}]
+alone:
+  on: my/alone
+  mode: single
+  do: [{exec: ["true"]}, {event: my/was-alone}]
 selfish:
   on: self/loop
   do: [{event: self/loop}]
@@ -138,6 +142,21 @@ def test_replay_asks_policies_with_a_memory_of_its_own(system):
     before = system.fire("my/thrice", {"n": 5})
     wait_until(lambda: _json(system, "why", str(before))["stopped"] == "")
     assert "throttle: fired" in system.run("why", str(before)).stdout
+
+
+def test_a_dry_run_asks_the_mode_on_the_clock_of_the_stamps(system):
+    """With actions that last as long as is said: nothing runs that could show it."""
+    first, second = [system.fire("my/alone", {}) for _ in range(2)]
+    wanted = ("replay", "--since", str(first), "--rule", "alone", "--dry-run")
+    dry = system.run(*wanted, "--takes", "1h").stdout
+    assert "1 reactions would run, and 1 were turned away or ended by their rule's mode" in dry
+    assert f"{second}  my/alone" not in dry
+    told = _json(system, *wanted, "--takes", "1h")
+    assert [one["state"] for one in told] == ["runs", "skipped"]
+    assert told[1]["why"] == "mode: single, and one is running"
+    assert "2 reactions would run\n" in system.run(*wanted, "--takes", "0s").stdout
+    assert "2 reactions would run\n" in system.run(*wanted, "--conditions-only").stdout
+    assert "is no duration" in system.run(*wanted, "--takes", "soon", code=1).stderr
 
 
 def test_a_loop_is_announced_and_explained(system):

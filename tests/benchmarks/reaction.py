@@ -29,6 +29,16 @@ answer:
       data: {{"id": "{{{{ data.id }}}}"}}
 """
 
+_REFUSING_FILE = "".join(
+    f"""\
+refuse{number}:
+  on: {events.TAG}
+  when: data.id == 'web{number}' and data.fun == 'service.status'
+  do: [{{event: never}}]
+"""
+    for number in range(4)
+)
+
 _SALT, _NATIVE = "salt/run/*/ret", "bench-done/event"
 MINIONS = 100
 
@@ -39,6 +49,7 @@ def run(settings: Settings) -> Iterator[Row]:
     ways = {
         "salt": lambda: _measure(_salt_reactor, _SALT, burst, MINIONS, idle),
         "distinct": lambda: _measure(_salt_reactor, _SALT, burst, burst, 0),
+        "refusing": lambda: _measure(_refusing_reactor, _NATIVE, burst * 4, MINIONS, 0),
         "native": lambda: _measure(_native_reactor, _NATIVE, burst * 4, MINIONS, idle),
     }
     samples = interleave(settings.runs, ways)
@@ -62,6 +73,11 @@ def run(settings: Settings) -> Iterator[Row]:
         samples["native"]["rate"],
         rulebook=3_165,
         goal=Goal(30_000),
+    )
+    yield Row(
+        f"the same beside four rules whose 'when' is false, burst of {burst * 4:,}",
+        "/s",
+        samples["refusing"]["rate"],
     )
     for way, name in (("salt", "Salt-style to a runner's return"), ("native", "native to event")):
         yield Row(f"{name}, idle, p50", "ms", samples[way]["p50"], salt=8.3, goal=Goal(1.0))
@@ -95,6 +111,12 @@ def _salt_reactor(directory: Path) -> str:
 def _native_reactor(directory: Path) -> str:
     (directory / "answer.yaml").write_text(_NATIVE_FILE)
     return f"rules: [{directory}/answer.yaml]\n"
+
+
+def _refusing_reactor(directory: Path) -> str:
+    rules = _native_reactor(directory)
+    (directory / "refuse.yaml").write_text(_REFUSING_FILE)
+    return rules.replace("]", f", {directory}/refuse.yaml]")
 
 
 def _burst(group: processes.Group, opts: Opts, answer: str, count: int, ids: int) -> float:

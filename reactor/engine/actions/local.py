@@ -63,7 +63,7 @@ class LocalAction:
             "fun": call.function,
             "arg": cliargs.condense(list(call.args), dict(call.kwargs)),
             "user": self._user,
-            "key": f"{reaction.id}/{call.ident}{_again(call)}",
+            "key": f"{reaction.id}/{call.ident}/{call.function}{_again(call)}",
             **{name: call.options[name] for name in ("ret", "timeout") if name in call.options},
         }
         self._link.call("jobs.publish", params, replied)

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, Protocol
 from bus import durations
 from bus.record import Event
 from reactor.rules.memory import Table
+from reactor.rules.wording import Words
 
 ORDER = (
     "match",
@@ -76,7 +77,7 @@ class Verdict(NamedTuple):
     """
 
     passes: bool
-    why: str = ""
+    why: Words = ""
     due: float | None = None
     key: str = ""
     branch: str = ""
@@ -86,7 +87,7 @@ class Verdict(NamedTuple):
 PASS = Verdict(passes=True)
 
 
-def stop(why: str, due: float | None = None, key: str = "") -> Verdict:
+def stop(why: Words, due: float | None = None, key: str = "") -> Verdict:
     """Return the verdict that ends a case."""
     return Verdict(False, why, due, key)
 
@@ -102,7 +103,7 @@ class Ripe(NamedTuple):
 
     seq: int
     window: dict[str, Any]
-    why: str
+    why: Words
 
 
 class Announce(NamedTuple):

@@ -10,6 +10,7 @@ from bus.tags import Matcher
 from reactor.rules.memory import Table
 from reactor.rules.policies import Case, Key, Ripe, Verdict, for_key, shown, stop
 from reactor.rules.policies.when import Condition
+from reactor.rules.wording import Later
 
 ALL, ANY, NONE = "all_of", "any_of", "none_of"
 
@@ -89,18 +90,16 @@ class Correlate:
         missing = self._missing(events)
         if missing:
             table.put(key, (due, opened, events))
-            left = shown(due - case.now)
-            why = f"{missing[0]}: {missing[1]} has not come, {left} left{for_key(key)}"
+            why = Later(_incomplete, *missing, due - case.now, key)
             return stop(why, due if is_new else None, key)
         if self._waits or taken:
             # One event can complete the windows of several keys: the others' turns come at once.
             due = case.now if taken else due
             table.put(key, (due, opened, events))
-            why = f"{NONE}: waits {shown(due - case.now)} for what must not come{for_key(key)}"
-            return stop(why, due, key)
+            return stop(Later(_waits, due - case.now, key), due, key)
         table.drop(key)
         case.window |= _window(key, opened, events)
-        return Verdict(True, f"complete within {shown(case.now - opened)}{for_key(key)}", key=key)
+        return Verdict(True, Later(_complete, case.now - opened, key), key=key)
 
     def _missing(self, events: Mapping[str, int]) -> tuple[str, str] | None:
         for item in self.items:
@@ -128,6 +127,18 @@ class Correlate:
         said = f"none_of: {names} did not come" if names else "complete"
         why = f"{said} within {shown(self.within)}{for_key(key)}"
         return Ripe(max(events.values()), _window(key, opened, events), why)
+
+
+def _incomplete(role: str, name: str, left: float, key: str) -> str:
+    return f"{role}: {name} has not come, {shown(left)} left{for_key(key)}"
+
+
+def _waits(left: float, key: str) -> str:
+    return f"{NONE}: waits {shown(left)} for what must not come{for_key(key)}"
+
+
+def _complete(within: float, key: str) -> str:
+    return f"complete within {shown(within)}{for_key(key)}"
 
 
 def _window(key: str, opened: float, events: Mapping[str, int]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from reactor.rules.memory import Table
 from reactor.rules.policies import Case, Key, Remembers, Verdict, for_key, shown
+from reactor.rules.wording import Later
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,14 @@ class Count(Remembers):
         times = [at for at in table.get(key) or () if at > since]
         times = [*times[-self.at_least + 1 :], now] if self.at_least > 1 else [now]
         case.window |= {"key": key, "count": len(times), "first": times[0]}
-        why = f"count: {len(times)} of {self.at_least} within {shown(self.within)}{for_key(key)}"
+        why = Later(_said, len(times), self.at_least, self.within, key)
         enough = len(times) >= self.at_least
         if enough and self.reset:
             table.drop(key)
         else:
             table.put(key, times)
         return Verdict(enough, why, key=key)
+
+
+def _said(count: int, at_least: int, within: float, key: str) -> str:
+    return f"count: {count} of {at_least} within {shown(within)}{for_key(key)}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from reactor.rules.memory import Table
 from reactor.rules.policies import PASS, Case, Key, Remembers, Verdict, for_key, shown, stop
+from reactor.rules.wording import Later
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,10 @@ class Dedupe(Remembers):
         key = self.by(case.values)
         first = table.get(key)
         if first is not None and now < first + within:
-            ago = shown(now - first)
-            return stop(f"dedupe: the same came {ago} ago, within {shown(within)}{for_key(key)}")
+            return stop(Later(_repeated, now - first, within, key))
         table.put(key, now)
         return PASS
+
+
+def _repeated(ago: float, within: float, key: str) -> str:
+    return f"dedupe: the same came {shown(ago)} ago, within {shown(within)}{for_key(key)}"

@@ -56,7 +56,7 @@ def expired(policies: Iterable[Policy], event: Event, now: float) -> str:
         if isinstance(policy, Ends | TooOld):
             verdict = policy.judge(Case(event, now, {}, clock=now), _NOTHING)
             if not verdict.passes:
-                return verdict.why
+                return str(verdict.why)
     return ""
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from reactor.rules.memory import Table
 from reactor.rules.policies import PASS, Case, Key, Remembers, Ripe, Verdict, for_key, shown, stop
+from reactor.rules.wording import Later
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,7 @@ class OnceWithin(Remembers):
         key = self.by(case.values)
         fired = table.get(key)
         if fired is not None and now < fired + within:
-            return stop(
-                f"throttle: fired {shown(now - fired)} ago, once_within {shown(within)}"
-                f"{for_key(key)}",
-                key=key,
-            )
+            return stop(Later(_too_soon, now - fired, within, key), key=key)
         table.put(key, now)
         return PASS
 
@@ -49,10 +46,7 @@ class OnceAfter:
         cell = table.get(key)
         due, first, _, count = cell or (case.now + self.after, case.now, 0, 0)
         table.put(key, (due, first, case.event.seq, count + 1))
-        why = (
-            f"throttle: waits {shown(due - case.now)} more, once_after {shown(self.after)}"
-            f"{for_key(key)}"
-        )
+        why = Later(_waits, due - case.now, self.after, key)
         return stop(why, None if cell else due, key)
 
     def timers(self, table: Table, now: float) -> Iterable[tuple[float, str]]:  # noqa: ARG002
@@ -90,10 +84,19 @@ class Rate(Remembers):
         tokens = min(float(self.times), tokens + (now - at) * self.times / per)
         if tokens < 1 - 1e-9:
             wait = (1 - tokens) * per / self.times
-            return stop(
-                f"throttle: rate {self.times} per {shown(per)} is reached, "
-                f"the next in {shown(wait)}{for_key(key)}",
-                key=key,
-            )
+            return stop(Later(_too_many, self.times, per, wait, key), key=key)
         table.put(key, (tokens - 1, now))
         return PASS
+
+
+def _too_soon(ago: float, within: float, key: str) -> str:
+    return f"throttle: fired {shown(ago)} ago, once_within {shown(within)}{for_key(key)}"
+
+
+def _waits(left: float, after: float, key: str) -> str:
+    return f"throttle: waits {shown(left)} more, once_after {shown(after)}{for_key(key)}"
+
+
+def _too_many(times: int, per: float, wait: float, key: str) -> str:
+    rate = f"throttle: rate {times} per {shown(per)} is reached"
+    return f"{rate}, the next in {shown(wait)}{for_key(key)}"

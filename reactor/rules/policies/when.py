@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from reactor.rules.memory import Table
 from reactor.rules.policies import PASS, Case, Remembers, Verdict
+from reactor.rules.wording import Words
 
 
 class Condition(Protocol):
@@ -17,7 +18,7 @@ class Condition(Protocol):
         """Work it out."""
         ...
 
-    def refusal(self, values: Mapping[str, Any]) -> str:
+    def refusal(self, values: Mapping[str, Any]) -> Words:
         """Say why it does not hold."""
         ...
 

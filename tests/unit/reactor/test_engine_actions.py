@@ -10,6 +10,7 @@ from bus import wire
 from bus.errors import DataError, LoadError, RemoteError
 from bus.jid import JidMaker
 from bus.record import CAUSE
+from bus.yamlfile import load
 from reactor.engine.actions import Actions
 from reactor.engine.actions.event import EventAction
 from reactor.engine.actions.functions import FunctionAction
@@ -18,6 +19,7 @@ from reactor.engine.firing import Reaction
 from reactor.engine.outbox import Outbox
 from reactor.engine.pool import WorkerPool
 from reactor.rules.model import Call, Source
+from reactor.rules.reactions import read_calls
 
 REACTION = Reaction("b-7-r-0", "r", "f.yaml:1", "my/tag", 7, "b-7", 2)
 MAX_SIZE = 4_000
@@ -140,7 +142,7 @@ def test_a_job_is_asked_for_with_a_key_of_its_own():
     [(method, params, on_reply)] = link.asked
     assert method == "jobs.publish"
     assert params["arg"] == [1, "two", {"__kwarg__": True, "k": 3}]
-    assert params["key"] == "b-7-r-0/do[0]"
+    assert params["key"] == "b-7-r-0/do[0]/test.arg"
     assert (params["tgt"], params["tgt_type"], params["fun"]) == ("web*", "glob", "test.arg")
     assert (params["timeout"], params["ret"]) == (5, "x")
     assert "other" not in params
@@ -245,3 +247,14 @@ def test_arguments_that_no_event_can_carry_end_the_call_all_the_same(run):
     assert [len(data["fun_args"]) for _, data in fired] == [1, 1]
     assert all("not carried" in data["fun_args"][0] for _, data in fired)
     assert "return" not in fired[0][1]
+
+
+def test_two_functions_of_one_id_are_two_jobs():
+    """The key by which a job is found again after a crash tells them apart."""
+    link = FakeLink()
+    text = "a:\n  local.test.ping: [{tgt: x}]\n  cmd.test.ping: [{tgt: y}]\n  local.test.arg: [{tgt: x}]\n"
+    value, lines = load(text, "r.sls")
+    for call in read_calls(value, lines, "r.sls", {}, print):
+        LocalAction(link).start(call, REACTION, Heard())
+    assert [params["fun"] for _, params, _ in link.asked] == ["test.ping", "test.ping", "test.arg"]
+    assert len({params["key"] for _, params, _ in link.asked}) == 3

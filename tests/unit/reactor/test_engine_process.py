@@ -293,3 +293,21 @@ def test_while_the_state_cannot_be_written_it_waits(reactor, monkeypatch):
     seq = reactor.fire("my/out", n=4)
     assert reactor.expect("out/done", seq).payload == {"n": 4}
     assert len(refused) == 2
+
+
+def test_it_says_when_it_is_behind_and_when_it_has_caught_up(reactor):
+    """What waits is in the journal, and none of it is dropped."""
+    seq = reactor.expect("reactor/reaction/out/done", reactor.fire("my/out", n=-1) - 1).seq
+    reactor.stop()
+    with bus.connect("master", reactor.opts) as events:
+        fired = events.fire_events(("my/out", {"n": n}) for n in range(12_000))
+    assert fired == 12_000
+    reactor.start()
+    behind = reactor.expect("reactor/behind", seq)
+    assert behind.payload["unread"] >= 10_000
+    caught_up = reactor.expect("reactor/caught-up", behind.seq)
+    assert caught_up.payload["unread"] <= 1_000
+    wait_for(lambda: not reactor.ask("status")["under_way"], "the last reaction")
+    with bus.connect("master", reactor.opts) as events:
+        heard = events.listen("out/done", since=seq, timeout=0.5)
+        assert sorted(event.payload["n"] for event in heard) == list(range(12_000))

@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -16,6 +18,8 @@ from reactor.rules.converting import convert
 from reactor.rules.loading import RuleSet
 from reactor.suites import run_file
 from reactor.testing import RuleTest
+
+ROOT = Path(__file__).parents[3]
 
 RULES = """
 restart:
@@ -402,3 +406,33 @@ def test_a_slip_in_the_masters_file_is_a_warning_to_clients(folder):
     assert run("check").exit_code == 1
     conf.write_text("sock_dir: 3\n")
     assert "warning" not in run("journal", "stats").stderr
+
+
+def test_the_hook_of_pre_commit_checks_what_a_commit_holds(folder):
+    """The files that it is for, by the command that it runs: good ones pass, a slip does not."""
+    [hook] = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    changed = [
+        "rules/r.yaml",
+        "deep/reactors/web.yml",
+        "reactor/start.sls",
+        "rules/r.test.yaml",
+        "docs/rules.yaml",
+        "states/top.sls",
+        "rules/readme.md",
+    ]
+    wanted, unwanted = re.compile(hook["files"]), re.compile(hook["exclude"])
+    passed = [name for name in changed if wanted.search(name) and not unwanted.search(name)]
+    assert passed == changed[:3]
+    for name, text in zip(passed, (RULES, RULES, SLS), strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    command = hook["entry"].split()
+    assert command[0] == "reactor"
+    files = [folder / name for name in passed]
+    ended = run(*command[1:], *files)
+    assert ended.exit_code == 0, ended.output
+    files[1].write_text(RULES.replace("when:", "whn:"))
+    ended = run(*command[1:], *files)
+    assert ended.exit_code == 1
+    assert "web.yml:4:" in ended.output
+    assert "did you mean 'when'?" in ended.output

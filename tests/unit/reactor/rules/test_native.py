@@ -96,14 +96,14 @@ def test_a_condition_that_fails_says_why(data, skipped):
     text = "r: {on: x, when: \"data.fun == 'y' and data.n > 1\", do: [{event: x}]}"
     data = {"n": 1, **data} if data.get("fun") == "x" else data
     plan = _plan(text, data)
-    assert (plan.calls, plan.skipped) == ((), skipped)
+    assert (plan.calls, str(plan.skipped)) == ((), skipped)
 
 
 def test_all_conditions_must_hold():
     """A list of conditions is an 'and'."""
     text = "r: {on: x, when: [data.a, not data.b], do: [{event: x}]}"
     assert _plan(text, {"a": 1}).calls
-    assert _plan(text, {"a": 1, "b": 1}).skipped == "when: not data.b is false (data.b is 1)"
+    assert str(_plan(text, {"a": 1, "b": 1}).skipped) == "when: not data.b is false (data.b is 1)"
 
 
 def test_a_condition_that_cannot_be_worked_out():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -342,13 +344,43 @@ def test_every_acts_by_its_own_event_once_for_each_time():
     assert core.decider.next_due == START + 5 * 3600
 
 
-def test_cron_follows_its_time_zone_through_summer_time():
-    """02:30 does not exist on one night of the year: it is done at 03:00."""
-    core = Core("r:\n  cron: '30 2 * * *'\n  timezone: Europe/Berlin\n" + DO)
-    assert core.decider.next_due == START + 1.5 * 3600
-    core.decider._timers.clear()
-    core.use("r:\n  cron: '30 2 * * *'\n  timezone: Europe/Berlin\n  priority: 1\n" + DO)
-    assert len(core.announced(87 * 86400)) == 1
+@pytest.mark.parametrize(
+    ("cron", "zone", "first", "times"),
+    [
+        # 02:00 becomes 03:00: what is left out is done at the next time that there is.
+        ("30 2 * * *", "Europe/Berlin", "2026-03-28T12:00Z", ["29T01:00", "30T00:30"]),
+        ("0 3 * * *", "Europe/Berlin", "2026-03-28T12:00Z", ["29T01:00", "30T01:00"]),
+        ("15 2 * * *", "America/New_York", "2026-03-07T12:00Z", ["08T07:00", "09T06:15"]),
+        ("15 2 * * *", "Australia/Lord_Howe", "2026-10-03T12:00Z", ["03T15:30", "04T15:15"]),
+        ("*/30 * * * *", "Europe/Berlin", "2026-03-29T00:10Z", ["29T00:30", "29T01:00"]),
+        # 03:00 becomes 02:00: what is due once a day is done once, and each hour is an hour.
+        ("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00Z", ["25T00:30", "26T01:30"]),
+        ("30 1 * * 0", "America/New_York", "2026-11-01T00:00Z", ["01T05:30", "08T06:30"]),
+        ("0 2,3 * * *", "Europe/Berlin", "2026-10-24T12:00Z", ["25T00:00", "25T02:00", "26T01:00"]),
+        ("0 * * * *", "Europe/Berlin", "2026-10-24T23:30Z", ["25T00:00", "25T01:00", "25T02:00"]),
+        ("@hourly", "Europe/Berlin", "2026-10-24T23:30Z", ["25T00:00", "25T01:00", "25T02:00"]),
+        (
+            "*/30 2 * * *",
+            "Europe/Berlin",
+            "2026-10-24T23:30Z",
+            ["25T00:00", "25T00:30", "25T01:00"],
+        ),
+        ("@daily", "Europe/Berlin", "2026-10-24T12:00Z", ["24T22:00", "25T23:00"]),
+        ("@daily", "America/Havana", "2026-10-31T12:00Z", ["01T04:00", "02T05:00"]),
+        ("30 2 * * *", "UTC", "2026-10-24T12:00Z", ["25T02:30", "26T02:30"]),
+    ],
+)
+def test_cron_follows_its_time_zone_through_summer_time(cron, zone, first, times):
+    """At the change of the clocks too, in both directions; each time is announced once."""
+    at = dt.datetime.fromisoformat(first).timestamp() - START
+    core = Core("r:\n  on: never\n" + DO)
+    core.use(f"r:\n  cron: '{cron}'\n  timezone: {zone}\n" + DO, at)
+    found = []
+    while len(found) < len(times):
+        due = core.decider.next_due
+        assert len(core.announced(due - START)) == 1
+        found.append(dt.datetime.fromtimestamp(due, dt.UTC).strftime("%dT%H:%M"))
+    assert found == times
 
 
 def test_match_types_of_tags():

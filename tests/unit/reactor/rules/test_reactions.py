@@ -60,10 +60,56 @@ def test_master_functions(kind):
     assert (new.args, new.kwargs) == ((3,), {"mods": "orch"})
 
 
-def test_caller_functions():
-    """Positional or named."""
-    assert _one("a: {caller.x.y: [{args: [1, {b: 2}]}]}").args == (1,)
-    assert _one("a: {caller.x.y: [{args: [1, {b: 2}]}]}").kwargs == {"b": 2}
+@pytest.mark.parametrize(
+    ("args", "given", "named"),
+    [
+        ("[1, x]", (1, "x"), {}),
+        ("[{a: 1}, {b: [2]}]", (), {"a": 1, "b": [2]}),
+        ("{a: 1, b: 2}", (), {"a": 1, "b": 2}),
+        ("[1, {b: 2}]", (1, {"b": 2}), {}),
+        ("[{a: 1, b: 2}]", ({"a": 1, "b": 2},), {}),
+        ("[]", (), {}),
+    ],
+)
+def test_caller_functions(args, given, named):
+    """A list of one-key mappings is the new schema, any other the old, where all is positional."""
+    call = _one(f"a: {{caller.x.y: [{{args: {args}}}]}}")
+    assert (call.kind, call.function) == ("caller", "x.y")
+    assert (call.args, call.kwargs, call.options) == (given, named, {})
+
+
+def test_caller_beside_arg_and_kwarg():
+    """Args is all that counts."""
+    call = _one("a: {caller.x.y: [{args: [1]}, {arg: [2]}, {kwarg: {b: 3}}]}")
+    assert (call.args, call.kwargs, call.options) == ((1,), {}, {})
+    call = _one("a: {caller.x.y: [{arg: [2]}, {kwarg: {b: 3}}]}")
+    assert (call.args, call.kwargs) == ((2,), {"b": 3})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: {local: [cmd.run, {tgt: web1}, {arg: [ls]}, {order: 3}]}",
+        "a: {cmd: [{tgt: web1}, {arg: [ls]}, cmd.run]}",
+        "a: {local.cmd.run: [{tgt: web1}, {arg: [ls]}]}",
+    ],
+)
+def test_the_long_form(text):
+    """The function may stand among its options, as in any of Salt's files."""
+    call = _one(text)
+    assert (call.kind, call.function, call.target, call.args) == (
+        "local",
+        "cmd.run",
+        "web1",
+        ("ls",),
+    )
+
+
+def test_the_long_form_of_the_others():
+    """Without options too."""
+    assert _one("a: {wheel: [key.list_all]}").function == "key.list_all"
+    call = _one("a: {runner: [state.orch, {mods: x}]}")
+    assert (call.function, call.kwargs) == ("state.orch", {"mods": "x"})
 
 
 def test_short_forms():
@@ -90,8 +136,11 @@ d: {runner.x.d: [{order: 2}]}
 e: {runner.x.e: [{order: first}]}
 f: {runner.x.f: [{order: -1}]}
 g: {runner.x.g: [{order: 1}]}
+h: {runner.x.h: [{order: -2}]}
+i: {runner.x.i: [{order: 1.5}]}
+j: {runner.x.j: [{order: 5000}]}
 """
-    assert [call.function[-1] for call in _read(text)] == list("egdbcaf")
+    assert [call.function[-1] for call in _read(text)] == list("egidjbchfa")
 
 
 @pytest.mark.parametrize(

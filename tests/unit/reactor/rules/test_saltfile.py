@@ -86,7 +86,7 @@ def test_what_was_read_is_remembered():
 def test_a_warning_comes_once(caplog):
     """Events come by the thousand, a warning only once for each version of the file."""
     rule = _rule("a: {runner.x.y: [{args: [{{ data.n }}]}, {arg: [2]}]}")
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, "reactor"):
         for n in range(3):
             rule.plan(Event("x", {"n": n}, 1), {})
     assert [record.getMessage() for record in caplog.records] == [
