@@ -120,7 +120,7 @@ class Engine:
         self._aftermath = Aftermath(
             traces or Traces(0), dead, self_feeding or SelfFeeding(0), wall_clock
         )
-        self.traces.keep_only({rule_key(rule) for rule in snapshot.rules})
+        self.traces.keep_only({rule_key(rule) for rule in snapshot.remembered})
         self._under_way: dict[tuple[int, str], Firing] = {}
         self._followers: deque[Firing] = deque()
         self._is_following = False
@@ -202,7 +202,7 @@ class Engine:
     def swap(self, snapshot: Snapshot) -> None:
         """Put other rules in force, between events."""
         self._decider.use(snapshot, self._wall_clock())
-        keys = {rule_key(rule) for rule in snapshot.rules}
+        keys = {rule_key(rule) for rule in snapshot.remembered}
         self.statistics.keep_only(keys)
         self.traces.keep_only(keys)
 
@@ -227,7 +227,7 @@ class Engine:
         """
         unfinished = self._state.unfinished()
         reported = _reports_since(journal, unfinished[0].seq) if unfinished else frozenset()
-        rules = {rule_key(rule): rule for rule in self.snapshot.rules}
+        rules = {rule_key(rule): rule for rule in self.snapshot.remembered}
         for left in unfinished:
             if reaction_id(f"{journal.bus_id}-{left.seq}", left.rule) in reported:
                 self._reported.append((left.seq, left.rule))
