@@ -218,6 +218,40 @@ class TestPermissions:
         assert answer(url, "/replay", {"seq": seq, "run": True, "rule": "greet"}, secret)[0] == 200
         assert answer(url, "/rules/reload", {}, token)[0] == 200
 
+    def test_rules_are_switched(self, system, url):
+        """The rule is off for everybody, and says by whose token."""
+        secret = new_token(system, "switcher", "--rules", "greet", "--read", "*")
+        try:
+            said = answer(url, "/rules/disable", {"rules": ["greet"]}, secret)[1]["return"]
+            assert [(rule["rule"], rule["state"]) for rule in said] == [("greet", "off")]
+            assert said[0]["why"].startswith("switched off by switcher at 20")
+            seq = system.fire("api/greet", {"who": "nobody"})
+            wait_for(lambda: answer(url, f"/why/{seq}", token=secret)[1]["return"][0]["disabled"])
+            (off,) = answer(url, f"/why/{seq}", token=secret)[1]["return"][0]["disabled"]
+            assert (off["rule"], off["why"]) == ("greet", said[0]["why"])
+        finally:
+            said = answer(url, "/rules/enable", {"rules": ["gree?"]}, secret)
+        assert said[1]["return"][0]["state"] == "on"
+
+    def test_switching_takes_every_rule_that_is_meant(self, system, url):
+        """Else nothing of it is done, and it is not told which rules there are."""
+        secret = new_token(system, "globs", "--rules", "greet")
+        for wanted in (["greet", "j*"], ["greet", "jobs"], ["greet", "no such rule"]):
+            status, said = answer(url, "/rules/disable", {"rules": wanted}, secret)
+            text = f"this token may not administer every rule that is meant by {', '.join(wanted)}"
+            assert (status, said["return"]) == (403, text)
+        assert "switched off" not in system.run("rules").stdout
+
+    def test_an_unknown_rule(self, system, url, token):
+        """The nearest name is told to those who may read which there are."""
+        for secret, text in (
+            (token, "there is no rule 'gret': did you mean greet?"),
+            (new_token(system, "blind", "--rules", "*"), "there is no rule 'gret'"),
+        ):
+            status, said = answer(url, "/rules/disable", {"rules": ["gret"]}, secret)
+            assert (status, said["return"]) == (404, text)
+        assert answer(url, "/rules/disable", {"rules": []}, token)[0] == 422
+
 
 class TestJobsAndMinions:
     """What is there."""
