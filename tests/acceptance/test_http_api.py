@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import http.client
 import json
 import subprocess
 import time
 import urllib.parse
+from contextlib import closing
 
 import pytest
 
 from bus.config import master_config
 from bus.keys import Keypair, KeyStore
 from tests.support import wait_for
-from tests.web import answer, ask, new_token, serving
+from tests.web import INSECURE, answer, ask, new_token, serving
 
 RULES = """
 greet:
@@ -413,6 +415,23 @@ class TestWebhooks:
             ).hexdigest()
             headers = {"X-Timestamp": stamp, "X-Signature": f"sha256={signed}"}
             assert answer(url, "/hook/mine", {}, headers=headers)[0] == wanted
+
+    def test_who_cannot_sign_takes_no_room_from_those_who_can(self, url):
+        """A flood of wrong signatures is limited, and counts for where it comes from."""
+        wrong = {"X-Hub-Signature-256": "sha256=00"}
+        statuses = {answer(url, "/hook/gh/flood", {"n": n}, headers=wrong)[0] for n in range(30)}
+        assert statuses == {401, 429}
+        host = urllib.parse.urlsplit(url).netloc
+        with closing(
+            http.client.HTTPSConnection(
+                host, timeout=20, context=INSECURE, source_address=("127.0.0.2", 0)
+            )
+        ) as connection:
+            body = json.dumps({"n": time.time_ns()}).encode()
+            right = hmac.new(b"planted-hook-secret", body, hashlib.sha256).hexdigest()
+            headers = {"X-Hub-Signature-256": f"sha256={right}", "Content-Type": "application/json"}
+            connection.request("POST", "/hook/gh/flood", body, headers)
+            assert connection.getresponse().status == 200
 
     def test_an_open_path_is_limited_in_rate(self, url):
         """Anybody may, but not without end."""
