@@ -80,6 +80,7 @@ class Engine:
         dead: keeps reactions that failed; by default nothing does.
         max_chain: reactions in one chain before it is stopped.
         self_feeding: stops rules that feed themselves.
+        alive: called before each event that rules look at, as a turn may take its time.
     """
 
     def __init__(
@@ -99,8 +100,9 @@ class Engine:
         dead: DeadLetters | None = None,
         max_chain: int = MAX_CHAIN,
         self_feeding: SelfFeeding | None = None,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
-        self._feed = feed
+        self._feed, self._alive = feed, alive
         self._state = state
         self._outbox = outbox
         self._is_full = is_full
@@ -252,6 +254,7 @@ class Engine:
         rules = self.snapshot.match(wire.tag_of(raw))
         if not rules:
             return []
+        self._alive()
         try:
             event = Event.from_wire(raw, seq, self._feed.bus_id)
         except WireError as error:

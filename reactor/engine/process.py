@@ -64,6 +64,9 @@ log = logging.getLogger(__name__)
 _TICK = leases.RENEW_EVERY
 """Seconds between two looks at what has to be sent again, and two signs of life."""
 
+_ANSWER_EVERY = 1.0
+"""Seconds between two answers to the supervisor within a turn."""
+
 _TRY_AGAIN = 1.0
 """Seconds before a reactor that could not lead tries again."""
 
@@ -157,7 +160,7 @@ class ReactorRole:
         self._opts = opts
         self._stop = stop
         self._leading = leading
-        self._ticked_at = 0.0
+        self._ticked_at = self._answered_at = 0.0
         self._mailbox = Mailbox()
         self._returns: JobReturns | None = None
         self._recalling: JournalReader | None = None
@@ -384,7 +387,15 @@ class ReactorRole:
             snapshot=self._switchboard.use(self._rules.load()),
             is_full=lambda: self._pool.is_full or self._background.is_full,
             recall=self._recall,
+            alive=self._answer,
         )
+
+    def _answer(self) -> None:
+        """Tell the supervisor that the loop goes on: templates may call what takes its time."""
+        now = time.monotonic()
+        if now - self._answered_at >= _ANSWER_EVERY:
+            self._answered_at = now
+            self._stop.drain()
 
     def _recall(self, seq: int) -> Event | None:
         """Return an event that a rule waited upon, from the journal."""
@@ -602,4 +613,7 @@ def pause(stop: Stop, seconds: float) -> None:
     """Wait, but no longer than until the end is asked for."""
     poller = zmq.Poller()
     poller.register(stop.fileno(), zmq.POLLIN)
-    poller.poll(int(seconds * 1000))
+    until = time.monotonic() + seconds
+    while not stop.is_set() and (left := until - time.monotonic()) > 0:
+        poller.poll(math.ceil(left * 1000))
+        stop.drain()
