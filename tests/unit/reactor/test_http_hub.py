@@ -8,7 +8,7 @@ import pytest
 
 import bus
 from bus.errors import NotRunningError
-from bus.feed import Feed
+from bus.feed import JournalFeed
 from bus.journal import journal_path
 from reactor.http import hub as module
 from reactor.http.filters import Filter
@@ -148,14 +148,14 @@ def test_without_a_bus(opts):
 def test_a_reader_that_falls_over(opts, monkeypatch, caplog):
     """Streams are woken, and the next look starts another."""
     fails = threading.Event()
-    take = Feed.take
+    take = JournalFeed.take
 
     def taking(feed, *args, **kwargs):
         if fails.is_set():
             raise RuntimeError("planted")
         return take(feed, *args, **kwargs)
 
-    monkeypatch.setattr(Feed, "take", taking)
+    monkeypatch.setattr(JournalFeed, "take", taking)
 
     async def work(hub):
         await hub.join()
