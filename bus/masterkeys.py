@@ -28,6 +28,7 @@ class MasterKeys:
         clock: nanoseconds since 1970.
 
     Attributes:
+        grace: as given.
         current: the key pair in use.
         next: the one that minions are told of, if the key is being rotated.
         past: those that were before and can still vouch, the oldest first.
@@ -43,7 +44,7 @@ class MasterKeys:
         self._path = self._folder / "master.pem"
         self._new = self._folder / "master.pem.new"
         self._past_folder = self._folder / PAST
-        self._grace = grace
+        self.grace = grace
         self._clock = clock
         self.current = Keypair.load_or_create(folder, "master")
         self.next: Keypair | None = None
@@ -72,7 +73,7 @@ class MasterKeys:
         return before != (self.current, self.next, self.past)
 
     def _read_past(self) -> list[Keypair]:
-        grace = int(self._grace * 1e9)
+        grace = int(self.grace * 1e9)
         found: list[Keypair] = []
         self._expires = 0
         for path in sorted(self._past_folder.glob("[0-9]*.pem")):
@@ -135,7 +136,7 @@ class MasterKeys:
         if self.next is None:
             raise KeyStateError("there is no next key: 'reactor key rotate-master' makes it")
         try:
-            if self._grace > 0:
+            if self.grace > 0:
                 self._keep_current()
             self._new.replace(self._path)
             sync_folder(self._folder)

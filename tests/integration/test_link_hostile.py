@@ -15,8 +15,9 @@ from zmq.utils import z85
 from bus import endpoints, rpc, wire
 from bus.errors import AnswerTimeoutError, NotRunningError
 from bus.link import protocol
+from bus.link.filerequests import FILE_BYTES_AT_ONCE, FILE_BYTES_PER_SECOND
+from bus.link.port import RECEIVE_QUEUE
 from bus.link.protocol import EVENT, RETURN, Batch, Hello, Item, Ping, Request
-from bus.link.server import FILE_BYTES_AT_ONCE, FILE_BYTES_PER_SECOND, RECEIVE_QUEUE
 from tests.integration.loads import MB, SOAK, descriptors, resident, scaled
 from tests.integration.test_malformed import FORGED
 from tests.links import LinkedMaster, LinkedMinion, World, started, suspended

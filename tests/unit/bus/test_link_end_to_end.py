@@ -667,7 +667,7 @@ class Raw:
         self.socket.set(zmq.LINGER, 0)
         self.socket.set(zmq.RECONNECT_IVL, -1)
         if keypair:
-            set_curve_client(self.socket, keypair, master.server._keypair.public)
+            set_curve_client(self.socket, keypair, master.server._own_key.keypair.public)
         if routing:
             self.socket.set(zmq.ROUTING_ID, routing)
         self.socket.connect(f"tcp://127.0.0.1:{master.server.port}")
@@ -925,7 +925,7 @@ def test_a_request_without_a_link_fails_at_once(master, join) -> None:
 
 def test_the_fingerprint_needs_no_first_contact(master, join) -> None:
     """With master_finger the key is known; nothing is asked by UDP."""
-    finger = fingerprint(master.server._keypair.public)
+    finger = fingerprint(master.server._own_key.keypair.public)
     minion = join("web1", connect=False, master_finger=finger)
     until(lambda: minion.link.state == "pending", minion)
     assert not (Path(minion.opts["pki_dir"]) / PINNED).exists()
@@ -947,7 +947,7 @@ def test_a_pinned_key_that_is_not_the_fingerprint_is_an_error(
     folder = master.folder / "minion-web1/pki"
     folder.mkdir(parents=True)
     (folder / PINNED).write_bytes(stranger.public)
-    finger = fingerprint(master.server._keypair.public)
+    finger = fingerprint(master.server._own_key.keypair.public)
     minion = join("web1", connect=False, master_finger=finger)
     until(lambda: minion.link.state == "error", minion)
     assert "remove the file" in caplog.text
@@ -968,7 +968,7 @@ def test_a_master_that_is_not_there_is_said(
     """Once, with the address and the reason; and once more when it is there after all."""
     caplog.set_level("INFO", "bus.link.client")
     monkeypatch.setattr("bus.link.absence.FIRST_SECONDS", 0.3)
-    finger = fingerprint(master.server._keypair.public) if pinned else ""
+    finger = fingerprint(master.server._own_key.keypair.public) if pinned else ""
     master.stop()
     minion = join("web1", connect=False, master_finger=finger)
     until(lambda: absences(caplog), minion)
@@ -987,7 +987,7 @@ def test_a_master_that_is_not_there_is_said(
 def test_a_connection_without_a_handshake_is_said(master, join, caplog, monkeypatch) -> None:
     """What listens there is no master."""
     monkeypatch.setattr("bus.link.absence.FIRST_SECONDS", 0.3)
-    finger = fingerprint(master.server._keypair.public)
+    finger = fingerprint(master.server._own_key.keypair.public)
     with sockets.create_server(("127.0.0.1", 0)) as mute:
         port = mute.getsockname()[1]
         minion = join("web1", connect=False, master_finger=finger, master_port=port)

@@ -289,7 +289,7 @@ def _pinned(minion: Minion) -> bytes:
 
 
 def _key(master: Master) -> bytes:
-    return master.server._keypair.public
+    return master.server._own_key.keypair.public
 
 
 def _rotate(master: Master, *minions: Minion) -> bytes:
@@ -366,7 +366,7 @@ def test_a_minion_that_was_told_and_away_for_the_switch(
     until(lambda: not master.call("keys.master")["waiting"], minion)
     minion.close()
     master.call("keys.master_switch")
-    master.server._master_keys.past.clear()  # nobody vouches any more
+    master.server._own_key.files.past.clear()  # nobody vouches any more
     again = join("web1", connect=False)
     until(lambda: again.link.state == "connected", again)
     assert _pinned(again) == _key(master)
@@ -395,7 +395,7 @@ def test_nobody_vouches_any_more(
     minion.close()
     old = _pinned(minion)
     _rotate(master)
-    master.server._master_keys.past.clear()
+    master.server._own_key.files.past.clear()
     again = join("web1", connect=False)
     until(lambda: "does not prove the key that is expected" in caplog.text, again)
     assert "remove" in caplog.text
@@ -421,7 +421,7 @@ def test_another_master_does_not_hand_over(
     other = Master(tmp_path / "other")
     try:
         forged = Keypair(_key(master), Keypair(*zmq.curve_keypair()).secret)
-        other.server._master_keys.past.append(forged)
+        other.server._own_key.files.past.append(forged)
         again = join("web1", connect=False, master_port=other.opts["ret_port"])
         until(lambda: "does not prove the key that is expected" in caplog.text, again)
         assert _pinned(again) == _key(master)
@@ -456,8 +456,8 @@ def test_a_flood_of_questions_is_answered_slowly(master: Master) -> None:
     """The rest gets nothing."""
     server = master.server
     asked = handover.question(NONCE, THREE.public, _key(master))
-    server._handover_budget = Budget(2, lambda: 0.0)
-    answers = [server._hand_over(asked) is not None for _ in range(4)]
+    server._own_key._budget = Budget(2, lambda: 0.0)
+    answers = [server._own_key.hand_over(asked) is not None for _ in range(4)]
     assert answers == [True, True, False, False]
 
 
