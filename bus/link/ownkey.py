@@ -9,12 +9,12 @@ from typing import Any
 from bus.complaints import Complaints
 from bus.errors import BusError
 from bus.keys import Keypair, fingerprint
+from bus.keys.master import MasterKeys as KeyFiles
 from bus.link import handover, protocol
 from bus.link.budget import Budget
 from bus.link.peers import Peers
 from bus.link.port import Port
 from bus.link.protocol import MasterKeys
-from bus.masterkeys import MasterKeys as KeyFiles
 from bus.rpc import Methods
 
 log = logging.getLogger(__name__)

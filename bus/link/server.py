@@ -19,6 +19,7 @@ from bus.complaints import Complaints
 from bus.errors import BusError, DataError, WireError
 from bus.jid import JidMaker
 from bus.keys import ACCEPTED, UNKNOWN, KeyStore
+from bus.keys.master import MasterKeys as KeyFiles
 from bus.link import admission, handover, protocol
 from bus.link.autosignfiles import Policy
 from bus.link.budget import Budget
@@ -55,7 +56,6 @@ from bus.link.roster import Roster
 from bus.link.streams import OnDone, PublisherLike, Streams
 from bus.link.syncing import Syncer
 from bus.link.zap import ZapHandler
-from bus.masterkeys import MasterKeys as KeyFiles
 from bus.publisher import Publisher
 from bus.rpc import Methods, Server, open_server
 from bus.sockets import Socket, send_pair

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -211,7 +212,7 @@ def test_auto_accept(store: KeyStore) -> None:
 
 def test_the_pending_folder_has_a_limit(store: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Strangers cannot fill the disk."""
-    monkeypatch.setattr(keys, "MAX_PENDING", 1)
+    monkeypatch.setattr("bus.keys.store.MAX_PENDING", 1)
     store.submit("a", KEY)
     assert store.submit("b", OTHER) == "unknown"
     assert store.list()["minions_pre"] == ["a"]
@@ -326,8 +327,8 @@ def test_first_contacts_do_not_wait_for_the_disk(
 ) -> None:
     """What they wrote is handed over, once, to whoever waits beside them; accepting does wait."""
     synced: list[object] = []
-    real = keys.os.fsync
-    monkeypatch.setattr(keys.os, "fsync", lambda file: synced.append(file) or real(file))
+    real = os.fsync
+    monkeypatch.setattr("bus.keys.files.os.fsync", lambda file: synced.append(file) or real(file))
     store.submit("web1", KEY)
     store.submit("web2", KEY, auto_accept=True)
     assert synced == []

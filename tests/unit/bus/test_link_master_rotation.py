@@ -13,12 +13,12 @@ import zmq
 
 from bus.errors import ConfigError, KeyStateError
 from bus.keys import Keypair, fingerprint
+from bus.keys.master import PAST, MasterKeys
 from bus.link import client as client_module
 from bus.link import firstcontact, handover
 from bus.link.budget import Budget
 from bus.link.handover import HandoverQuestion
 from bus.link.trust import CHAIN, MAX_CHAIN, PINNED, Trust
-from bus.masterkeys import PAST, MasterKeys
 from tests.unit.bus.test_link_end_to_end import Master, Minion, join, send, until
 
 __all__ = ["join"]  # a fixture
@@ -135,12 +135,12 @@ def test_files_that_cannot_be_changed(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(28, os.strerror(28))
 
     with monkeypatch.context() as patch:
-        patch.setattr("bus.masterkeys.make_secret", fail)
+        patch.setattr("bus.keys.pairs.make_secret", fail)
         with pytest.raises(ConfigError, match=r"master\.pem\.new: .*cannot be made: No space"):
             files.prepare()
     files.prepare()
     with monkeypatch.context() as patch:
-        patch.setattr("bus.masterkeys.write_beside", fail)
+        patch.setattr("bus.keys.master.write_beside", fail)
         with pytest.raises(ConfigError, match=r"master\.pem: .*cannot be put in place"):
             files.switch()
     with monkeypatch.context() as patch:
@@ -365,7 +365,9 @@ def test_a_minion_that_was_told_and_away_for_the_switch(
     master.call("keys.master_prepare")
     until(lambda: not master.call("keys.master")["waiting"], minion)
     minion.close()
+    before = _key(master)
     master.call("keys.master_switch")
+    until(lambda: _key(master) != before)  # the port is open with it
     master.server._own_key.files.past.clear()  # nobody vouches any more
     again = join("web1", connect=False)
     until(lambda: again.link.state == "connected", again)

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import zmq
 
-from bus import keys
 from bus.errors import ConfigError, KeyStateError, NotRunningError
 from bus.keys import Keypair, KeyStore, MinionKeys, fingerprint
 from bus.link import protocol
@@ -340,7 +339,7 @@ def test_a_new_key_that_cannot_be_made(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(keys, "make_secret", full)
+        patch.setattr("bus.keys.pairs.make_secret", full)
         with pytest.raises(ConfigError, match=r"minion\.pem\.new: .*No space left"):
             minion.link.rotate()
     assert minion.link.rotation["running"] is False

@@ -1,4 +1,4 @@
-"""CURVE key pairs in files, and the master's record of which minion keys it accepts.
+"""The master's record of which minion keys it accepts.
 
 The folders are Salt's: ``minions``, ``minions_pre``, ``minions_rejected``, ``minions_denied``
 under ``pki_dir``, one file a minion, which holds its public key.
@@ -6,22 +6,17 @@ under ``pki_dir``, one file a minion, which holds its public key.
 
 from __future__ import annotations
 
-import binascii
 import contextlib
 import fcntl
 import fnmatch
 import os
-import re
-import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import zmq
-from zmq.utils import z85
-
 from bus.errors import ConfigError, KeyStateError
+from bus.keys.files import sync_files, sync_folder, write_public
+from bus.keys.values import check_minion_id, check_public, fingerprint
 
 ACCEPTED = "accepted"
 PENDING = "pending"
@@ -37,327 +32,11 @@ FOLDERS = {
 }
 """The folder of each state."""
 
-MAX_ID_BYTES = 255
-"""A minion id is a file name: POSIX's NAME_MAX."""
-
 MAX_PENDING = 10_000
 """Anybody who reaches the port can ask for acceptance, so the folder has a limit."""
 
-_KEY = re.compile(rb"[0-9A-Za-z.:+=^!/*?&<>()\[\]{}@%$#-]{40}\Z")
 _SETTLE_NS = 50_000_000
 """A folder's time is coarse: one read this soon after its change may have changed again since."""
-
-
-# -- keys as values ---------------------------------------------------------------------------
-
-
-_NOT_IN_IDS = frozenset("/*?[], ")
-
-
-def check_minion_id(ident: object) -> str:
-    """Return ``ident`` if it can be the id of a minion.
-
-    Raises:
-        KeyStateError: it is no text, empty, too long, begins with a dot, or contains ``/``, a
-            character that is not shown, by which it could pass for another, or one that a
-            target reads as more than itself: a minion named ``*`` would get everybody's jobs.
-    """
-    if not isinstance(ident, str) or not ident:
-        raise KeyStateError("a minion id is text that is not empty")
-    if ident.startswith(".") or not ident.isprintable() or not _NOT_IN_IDS.isdisjoint(ident):
-        raise KeyStateError(
-            f"the minion id {ident[:80]!r} must not begin with '.' or contain blanks, "
-            "'/', any of '*?[],' or characters that are not shown"
-        )
-    size = len(ident.encode())
-    if size > MAX_ID_BYTES:
-        raise KeyStateError(f"a minion id of {size} bytes: at most {MAX_ID_BYTES} are allowed")
-    return ident
-
-
-def check_public(key: bytes) -> bytes:
-    """Return ``key`` if it is a public key: 40 characters in Z85 that are 32 bytes.
-
-    Raises:
-        KeyStateError: it is none.
-    """
-    if _KEY.match(key) is None:
-        raise KeyStateError("a public key is 40 characters in Z85")
-    try:
-        z85.decode(key)
-    except Exception as error:  # pyzmq lets struct.error through, which has no other base
-        raise KeyStateError("a public key that is no valid Z85") from error
-    return key
-
-
-def fingerprint(public: bytes) -> str:
-    """Return the 32 bytes of a key in hex with colons: it names the key and contains it.
-
-    Raises:
-        KeyStateError: ``public`` is no key in Z85.
-    """
-    return z85.decode(check_public(public)).hex(":")
-
-
-def key_from_fingerprint(text: str) -> bytes:
-    """Return the key, in Z85, that a fingerprint contains.
-
-    Raises:
-        KeyStateError: ``text`` is no fingerprint.
-    """
-    try:
-        raw = binascii.unhexlify(text.strip().replace(":", ""))
-    except (binascii.Error, ValueError) as error:
-        raise KeyStateError(f"the fingerprint {text[:100]!r} is not hex with colons") from error
-    if len(raw) != 32:
-        raise KeyStateError(
-            f"a fingerprint has 32 bytes, this one {len(raw)}: copy it whole, "
-            "as 'reactor key finger' prints it"
-        )
-    return z85.encode(raw)
-
-
-@dataclass(frozen=True, slots=True)
-class Keypair:
-    """A CURVE key pair.
-
-    Attributes:
-        public: 40 characters in Z85.
-        secret: the same; never shown.
-    """
-
-    public: bytes
-    secret: bytes = field(repr=False)
-
-    @classmethod
-    def load_or_create(cls, folder: str | Path, name: str) -> Keypair:
-        """Return the key pair in ``<folder>/<name>.pem``; it is made if there is none.
-
-        The secret file is made with the mode 0600 and appears whole or not at all.
-
-        Args:
-            folder: made with the mode 0700 if it is missing.
-            name: ``master`` or ``minion``.
-
-        Raises:
-            ConfigError: the files cannot be read or made, or the secret is readable by others.
-        """
-        path = Path(folder) / f"{name}.pem"
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not path.exists():
-                make_secret(path)
-            pair = cls._read(path)
-            keep_public(path.with_suffix(".pub"), pair.public)
-        except OSError as error:
-            raise ConfigError(
-                f"the key cannot be read or made: {error.strerror}", str(path)
-            ) from error
-        return pair
-
-    @classmethod
-    def create(cls, folder: str | Path, name: str) -> Keypair:
-        """Return a new key pair in ``<folder>/<name>.pem`` and ``.pub``.
-
-        Args:
-            folder: made with the mode 0700 if it is missing.
-            name: ``minion``, for one.
-
-        Raises:
-            ConfigError: there is a key already, or the files cannot be made.
-        """
-        path = Path(folder) / f"{name}.pem"
-        if path.exists():
-            raise ConfigError(
-                "there is a key already: move it away, or name another --dir", str(path)
-            )
-        return cls.load_or_create(folder, name)
-
-    @classmethod
-    def read(cls, path: Path) -> Keypair | None:
-        """Return the key pair whose secret is in ``path``; None if there is no such file.
-
-        Raises:
-            ConfigError: the file cannot be read, holds no key, or others can read it.
-        """
-        try:
-            return cls._read(path)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise ConfigError(f"the key cannot be read: {error.strerror}", str(path)) from error
-
-    @classmethod
-    def _read(cls, path: Path) -> Keypair:
-        if path.stat().st_mode & 0o077:
-            raise ConfigError("this secret key can be read by others: chmod 600 it", str(path))
-        secret = path.read_bytes().strip()
-        try:
-            return cls(zmq.curve_public(check_public(secret)), secret)
-        except KeyStateError as error:
-            # The error's own words are of a public key, and its chain could show this one.
-            raise ConfigError(
-                "no secret key in Z85: move the file away, and a new one is made", str(path)
-            ) from error
-
-
-def make_secret(path: Path) -> None:
-    """Write a new secret; when another process was first, its secret stays."""
-    _, secret = zmq.curve_keypair()
-    temporary = write_beside(path, secret + b"\n", 0o600)
-    try:
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
-    finally:
-        temporary.unlink()
-
-
-class MinionKeys:
-    """A minion's key pair, and the next one while a rotation is under way.
-
-    The next secret is on the disk before the master hears of its public half, and the old one
-    stays until the master has said that it has the new one: whenever the minion is killed, it
-    has the secret of the key that the master knows.
-
-    Args:
-        folder: where ``minion.pem`` is; the next secret is ``minion.pem.new`` beside it.
-        current: the key pair in ``minion.pem``.
-
-    Attributes:
-        current: the key pair in use.
-        next: the next one, if there is one.
-
-    Raises:
-        ConfigError: the next key is there and cannot be read.
-    """
-
-    def __init__(self, folder: str | Path, current: Keypair) -> None:
-        self._path = Path(folder) / "minion.pem"
-        self._new = self._path.with_suffix(".pem.new")
-        self.current = current
-        self.next = Keypair.read(self._new)
-
-    def prepare(self) -> Keypair:
-        """Return the next key pair; it is made if there is none.
-
-        Raises:
-            ConfigError: it cannot be made or read.
-        """
-        try:
-            # The file, not what is remembered of it: it must be there after a restart too.
-            if not self._new.exists():
-                make_secret(self._new)
-            sync_folder(self._new.parent)
-        except OSError as error:
-            raise ConfigError(
-                f"the next key cannot be made: {error.strerror}", str(self._new)
-            ) from error
-        self.next = Keypair.read(self._new)
-        if self.next is None:
-            raise ConfigError("the next key is gone again: try once more", str(self._new))
-        return self.next
-
-    def adopt(self) -> None:
-        """Forget the old key pair: from now on the next one is the current one.
-
-        Raises:
-            ConfigError: the files cannot be changed.
-        """
-        assert self.next is not None
-        try:
-            self._new.replace(self._path)
-            sync_folder(self._path.parent)
-            self.current, self.next = self.next, None
-            keep_public(self._path.with_suffix(".pub"), self.current.public)
-        except OSError as error:
-            raise ConfigError(
-                f"the new key cannot be put in place: {error.strerror}", str(self._path)
-            ) from error
-
-
-def sync_folder(path: Path) -> None:
-    """See to it that what was renamed in a folder is still so after a loss of power."""
-    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
-
-
-def _sync(path: Path, flags: int) -> None:
-    handle = os.open(path, flags | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def keep_public(path: Path, public: bytes) -> None:
-    """Write a public key to ``path`` unless it is there."""
-    if not path.exists() or path.read_bytes().strip() != public:
-        write_public(path, public)
-
-
-def write_public(path: Path, public: bytes, *, sync: bool = True) -> None:
-    """Write a public key to ``path``, whole or not at all; ``sync`` waits for the disk."""
-    write_beside(path, public + b"\n", 0o644, sync=sync).replace(path)
-
-
-def sync_files(paths: Iterable[Path]) -> None:
-    """See to it that what was written to files, and their names, outlive a loss of power.
-
-    What is gone or cannot be read any more is passed over.
-    """
-    folders = set()
-    for path in paths:
-        with contextlib.suppress(OSError):
-            _sync(path, os.O_RDONLY | os.O_NOFOLLOW)
-            folders.add(path.parent)
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            sync_folder(folder)
-
-
-def read_public(path: Path) -> bytes | None:
-    """Return the public key in ``path``, or None if there is no such file.
-
-    Raises:
-        ConfigError: the file holds no key.
-    """
-    try:
-        return check_public(path.read_bytes().strip())
-    except FileNotFoundError:
-        return None
-    except (OSError, KeyStateError) as error:
-        raise ConfigError(f"no public key in Z85: {error}", str(path)) from error
-
-
-def _lock_open(handle: int, path: Path, *, wait: bool) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError as error:
-        raise KeyStateError("another process is changing keys: try again") from error
-    except OSError as error:
-        raise ConfigError(f"cannot lock this folder: {error.strerror}", str(path)) from error
-
-
-def _unlink(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot delete this key: {error.strerror}", str(path)) from error
-
-
-def write_beside(path: Path, content: bytes, mode: int, *, sync: bool = True) -> Path:
-    """Write a new file in the folder of ``path``, to be renamed; return where it is."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        if sync:
-            os.fsync(file.fileno())
-    return temporary
-
-
-# -- the states of minion keys ----------------------------------------------------------------
-
 
 Ids = list[str]
 """A name of its own, since `KeyStore.list` hides the type inside the class."""
@@ -701,3 +380,19 @@ class KeyStore:
             }
             for state, folder in self._folders.items()
         }
+
+
+def _lock_open(handle: int, path: Path, *, wait: bool) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError as error:
+        raise KeyStateError("another process is changing keys: try again") from error
+    except OSError as error:
+        raise ConfigError(f"cannot lock this folder: {error.strerror}", str(path)) from error
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot delete this key: {error.strerror}", str(path)) from error

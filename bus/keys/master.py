@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bus.errors import ConfigError, KeyStateError
-from bus.keys import Keypair, keep_public, make_secret, sync_folder, write_beside
+from bus.keys.files import keep_public, sync_folder, write_beside
+from bus.keys.pairs import Keypair, gone_again, make_next
 
 PAST = "master_old"
 """The folder of the keys that were; a file's name is when it was replaced, in ns since 1970."""
@@ -95,17 +96,10 @@ class MasterKeys:
         Raises:
             ConfigError: it cannot be made or read.
         """
-        try:
-            if not self._new.exists():
-                make_secret(self._new)
-            sync_folder(self._folder)
-        except OSError as error:
-            raise ConfigError(
-                f"the next key cannot be made: {error.strerror}", str(self._new)
-            ) from error
+        make_next(self._new)
         self.refresh()
         if self.next is None:
-            raise ConfigError("the next key is gone again: try once more", str(self._new))
+            raise gone_again(self._new)
         return self.next
 
     def cancel(self) -> bool:
