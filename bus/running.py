@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import getpass
 import logging
 import traceback
@@ -15,6 +16,8 @@ from bus.loader import Functions, call, function_name
 from bus.tags import tagify
 
 log = logging.getLogger(__name__)
+
+_ASKER: contextvars.ContextVar[str] = contextvars.ContextVar("asker")
 
 Emit = Callable[[str, dict[str, Any]], None]
 """Fires an event of the function's: ``emit(tag, data)``."""
@@ -45,6 +48,11 @@ def current_user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return "unknown"
+
+
+def asker() -> str:
+    """Return for whom the function runs that calls this, or whom this process runs as."""
+    return _ASKER.get("") or current_user()
 
 
 def run_function(
@@ -78,12 +86,22 @@ def run_function(
         "user": user,
     }
     if not _PREFIX[kind]:
-        return _run(functions, fun, args, kwargs)
+        return _run_for(user, functions, fun, args, kwargs)
     _emit(emit, tagify([jid, "new"], _PREFIX[kind]), common)
-    outcome = _run(functions, fun, args, kwargs)
+    outcome = _run_for(user, functions, fun, args, kwargs)
     result = {"return": outcome.value, "success": outcome.success}
     _emit(emit, tagify([jid, "ret"], _PREFIX[kind]), {**common, **result})
     return outcome
+
+
+def _run_for(
+    user: str, functions: Functions, fun: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Outcome:
+    token = _ASKER.set(user)
+    try:
+        return _run(functions, fun, args, kwargs)
+    finally:
+        _ASKER.reset(token)
 
 
 def _run(functions: Functions, fun: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Outcome:

@@ -10,11 +10,22 @@ from types import FrameType
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Stop:
-    """Set by SIGTERM and SIGINT, or by `set`; wakes whoever polls its file descriptor."""
+ASK, ALIVE = b"?", b"!"
+"""What whoever looks after a process writes into its descriptor, and what comes back."""
 
-    def __init__(self) -> None:
-        self._reader, self._writer = socket.socketpair()
+
+class Stop:
+    """Set by SIGTERM and SIGINT, or by `set`; wakes whoever polls its file descriptor.
+
+    Whoever looks after the process can ask through it whether its loop still comes round: the
+    loop's own `drain` answers.
+
+    Args:
+        pair: the reading and the writing end, if somebody else keeps the writing one as well.
+    """
+
+    def __init__(self, pair: tuple[socket.socket, socket.socket] | None = None) -> None:
+        self._reader, self._writer = pair or socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._is_set = False
@@ -49,10 +60,18 @@ class Stop:
         return self._reader.fileno()
 
     def drain(self) -> None:
-        """Empty the descriptor, so that it can wake the loop again."""
+        """Empty the descriptor, so that it can wake the loop again; answer if that was asked."""
+        is_asked = False
         with contextlib.suppress(OSError):
-            while self._reader.recv(64):
-                pass
+            while found := self._reader.recv(64):
+                is_asked = is_asked or ASK in found
+        if is_asked:
+            with contextlib.suppress(OSError):
+                self._reader.send(ALIVE)
+
+    def leave(self) -> None:
+        """Give the reading end back where only the writing one is of use."""
+        self._reader.close()
 
     def close(self) -> None:
         """Give the descriptors back."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,10 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 """The levels that ``--log-level`` and the option ``log_level`` take."""
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+"""What is no text in a line; a tab is."""
+
+
 class OneLine(logging.Formatter):
     """A record a line, in UTC; a line break in a message (it may come from outside) is shown."""
 
@@ -30,7 +35,7 @@ class OneLine(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """Return the message without line breaks; a traceback still follows on lines of its own."""
-        record.message = record.message.replace("\r", "\\r").replace("\n", "\\n")
+        record.message = _CONTROL.sub(_shown, record.message)
         return super().formatMessage(record)
 
 
@@ -50,6 +55,11 @@ class Json(logging.Formatter):
         if record.exc_info:
             line["trace"] = record.exc_text or self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def _shown(found: re.Match[str]) -> str:
+    """Return a control character as text: a terminal that shows the log must not obey it."""
+    return found[0].encode("unicode_escape").decode()
 
 
 def setup(opts: Mapping[str, Any], level: str | None = None) -> None:
@@ -79,7 +89,7 @@ def _handler(path: str) -> logging.Handler:
         Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # What events and jobs are about is nobody else's business, so neither is the log.
         Path(path).touch(mode=0o600)
-        return logging.FileHandler(path, encoding="utf-8")
+        return logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise ConfigError(
             f"the log file cannot be written ({error.strerror}): set log_file to another", path

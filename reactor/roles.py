@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bus import endpoints
+from bus import durations, endpoints
 from bus.stopping import Stop
 from reactor.supervisor import Role
+
+_REACTORS = 5
+"""Times as long as others a reactor may not come round: a template calls what functions it likes,
+and whoever is killed for it would begin with the same event again."""
 
 
 def master_roles(opts: Mapping[str, Any]) -> list[Role]:
@@ -35,8 +39,8 @@ def master_roles(opts: Mapping[str, Any]) -> list[Role]:
         LinkServer(opts).run(stop)
 
     return [
-        Role("bus", bus_role, endpoints.master_pull(opts)),
-        Role("link", link_role, endpoints.master_link(opts)),
+        Role("bus", bus_role, endpoints.master_pull(opts), patience=_patience(opts)),
+        Role("link", link_role, endpoints.master_link(opts), patience=_patience(opts)),
         reactor_role(opts),
         *(
             reactor_role(opts, f"standby-{number}")
@@ -61,10 +65,11 @@ def reactor_role(opts: Mapping[str, Any], name: str = "", *, waits: bool = False
     def run(stop: Stop) -> None:
         engine_process.run(opts, stop, name, waits=waits)
 
-    if opts["ipc_mode"] == "tcp":
-        return Role(name, run, endpoints.master_reactor(opts))
     # Its own socket: whether it is the active one is for the reactors to say.
-    return Role(name, run, endpoints.master_reactor_named(opts, name))
+    address = endpoints.master_reactor_named(opts, name)
+    if opts["ipc_mode"] == "tcp":
+        address = endpoints.master_reactor(opts)
+    return Role(name, run, address, patience=_REACTORS * _patience(opts))
 
 
 def minion_roles(opts: Mapping[str, Any]) -> list[Role]:
@@ -76,7 +81,8 @@ def minion_roles(opts: Mapping[str, Any]) -> list[Role]:
         def run(stop: Stop) -> None:
             engine_minion.run(opts, stop)
 
-        roles.append(Role("minion-reactor", run, endpoints.minion_reactor(opts)))
+        patience = _REACTORS * _patience(opts)
+        roles.append(Role("minion-reactor", run, endpoints.minion_reactor(opts), patience=patience))
     return roles
 
 
@@ -87,7 +93,7 @@ def minion_role(opts: Mapping[str, Any]) -> Role:
     def run(stop: Stop) -> None:
         Minion(opts).run(stop)
 
-    return Role("minion", run, endpoints.minion_pull(opts))
+    return Role("minion", run, endpoints.minion_pull(opts), patience=_patience(opts))
 
 
 def http_role(opts: Mapping[str, Any]) -> Role:
@@ -104,4 +110,9 @@ def http_role(opts: Mapping[str, Any]) -> Role:
 
             process.run(opts, stop, answering)
 
-    return Role("http", run, endpoints.master_http(opts), keep=False)
+    patience = _patience(opts)
+    return Role("http", run, endpoints.master_http(opts), keep=False, patience=patience)
+
+
+def _patience(opts: Mapping[str, Any]) -> float:
+    return durations.seconds(opts["hang_after"])

@@ -23,7 +23,8 @@ from typing import NoReturn
 
 from bus import localkey, peercred
 from bus.errors import BusError
-from bus.stopping import Stop
+from bus.stopping import ASK, Stop
+from reactor.pulse import Pulse
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,8 @@ class Role:
         keep: restart it whenever it ends, and do not go on without it at the start. Without it,
             a role may end by itself, but is restarted if it is killed or falls over.
         again: serves instead of ``run`` when it is restarted; None for the same.
+        patience: seconds for which its loop need not come round before it is killed and started
+            again; 0 for any time.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Role:
     address: str = ""
     keep: bool = True
     again: Callable[[Stop], None] | None = None
+    patience: float = 0.0
 
 
 class _Child:
@@ -78,6 +82,20 @@ class _Child:
         self.backoff = FIRST_BACKOFF
         self.restart_at = 0.0
         self.restarts = 0
+        self.line: socket.socket | None = None
+        self.pulse = Pulse(0)
+
+    def open_line(self) -> Stop:
+        """Return what tells the next process to end, and asks it whether it comes round."""
+        self.close_line()
+        reader, self.line = socket.socketpair()
+        self.pulse = Pulse(self.role.patience)
+        return Stop((reader, self.line))
+
+    def close_line(self) -> None:
+        if self.line is not None:
+            self.line.close()
+            self.line = None
 
 
 class Supervisor:
@@ -162,13 +180,15 @@ class Supervisor:
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()
+        stop = child.open_line()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
         try:
             child.pid = os.fork()
             if child.pid == 0:
-                self._be(child, parent, before)
+                self._be(child, stop, parent, before)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            stop.leave()
         child.started = self._clock()
         child.restart_at = 0.0
         log.info("started %s as process %d", child.role.name, child.pid)
@@ -180,7 +200,7 @@ class Supervisor:
             self._say(f"{child.role.name} cannot be started ({error.strerror}): trying again")
             child.restart_at = self._clock() + LAST_BACKOFF
 
-    def _be(self, child: _Child, parent: int, mask: Iterable[int]) -> NoReturn:
+    def _be(self, child: _Child, stop: Stop, parent: int, mask: Iterable[int]) -> NoReturn:
         role, status = child.role, CRASHED
         try:
             os.setsid()  # so that Ctrl-C reaches the supervisor only, and roles end in order
@@ -190,7 +210,10 @@ class Supervisor:
                 signal.signal(number, signal.SIG_DFL)
             # A handler, not SIG_IGN, which programs that a role starts would inherit.
             signal.signal(signal.SIGHUP, lambda _number, _frame: None)
-            stop = Stop().install()
+            for other in self._children:
+                if other is not child:
+                    other.close_line()
+            stop.install()
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             status = _run(role, stop, again=child.restarts > 0)
         finally:
@@ -199,7 +222,9 @@ class Supervisor:
 
     def _turn(self, wakeup: socket.socket, longest: float = 60.0) -> None:
         """Wait for a signal or the next restart, and act on it."""
-        due = [child.restart_at - self._clock() for child in self._children if child.restart_at]
+        now = self._clock()
+        due = [child.restart_at - now for child in self._children if child.restart_at]
+        due += [child.pulse.due(now) for child in self._children if child.pid]
         wait = longest if self._stopping else max(0.0, min([longest, *due]))
         wait = min(wait, self._on_turn())
         if select.select([wakeup], [], [], wait)[0]:
@@ -207,8 +232,23 @@ class Supervisor:
                 wakeup.recv(4096)
         for child in self._children:
             self._reap(child)
+            if child.pid and not self._stopping:
+                self._feel(child)
             if child.restart_at and not self._stopping and child.restart_at <= self._clock():
                 self._restart(child)
+
+    def _feel(self, child: _Child) -> None:
+        """Look whether a role's loop still comes round; kill one that has not for too long."""
+        now, line = self._clock(), child.line
+        if line is None or child.pulse.due(now) > 0:
+            return
+        with contextlib.suppress(OSError):
+            if child.pulse.look(now, has_answered=_has_answered(line)):
+                line.send(ASK)
+        if child.pulse.hangs:
+            role = child.role
+            self._say(f"{role.name} hangs: no sign of life for {role.patience:g} s; it is killed")
+            _signal(child.pid, signal.SIGKILL)
 
     def _reap(self, child: _Child) -> None:
         if not child.pid:
@@ -288,6 +328,14 @@ class Supervisor:
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if number in _STOPPING or (number == signal.SIGHUP and self._on_hangup):
             self._stopping = True
+
+
+def _has_answered(line: socket.socket) -> bool:
+    found = False
+    with contextlib.suppress(BlockingIOError):
+        while line.recv(64):
+            found = True
+    return found
 
 
 def _cannot_run(child: _Child, status: int, lived: float) -> bool:

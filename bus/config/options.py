@@ -96,6 +96,14 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("log_file", "path", "", _BOTH, "Log file; empty for standard error."),
     Option(
+        "hang_after",
+        "duration",
+        "2m",
+        _BOTH,
+        "How long a process of this daemon may not come round before it is killed and started "
+        "again; a reactor five times as long, since templates may call functions; 0 for any time.",
+    ),
+    Option(
         "log_format",
         "text",
         "text",

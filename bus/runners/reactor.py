@@ -1,4 +1,4 @@
-"""The running reactor: its map, with entries for this run only, and which of several is active."""
+"""The running reactor: its map, its rules' switches, and which of several is active."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from bus import endpoints, rpc
 from bus.modules._errors import InvocationError
+from bus.running import asker
 
 __opts__: Mapping[str, Any]
 
@@ -51,6 +52,43 @@ def delete(event: str) -> dict[str, Any]:
     return answer
 
 
+def rules() -> dict[str, Any]:
+    """Return the rules of the running reactor with state, counters and last error.
+
+    CLI example: ``reactor run reactor.rules``
+    """
+    answer: dict[str, Any] = _ask("rules")
+    return answer
+
+
+def disable(*names: str) -> dict[str, str]:
+    """Switch rules off, until they are switched on again; restarts do not change it.
+
+    CLI example: ``reactor run reactor.disable restart_nginx 'deploy_*'``
+
+    Args:
+        names: names of rules, or globs.
+
+    Returns:
+        The state of each of the rules by name: ``off``.
+    """
+    return _switch("disable", names, on=False)
+
+
+def enable(*names: str) -> dict[str, str]:
+    """Switch rules on again; one whose file says ``enabled: false`` stays off.
+
+    CLI example: ``reactor run reactor.enable restart_nginx 'deploy_*'``
+
+    Args:
+        names: names of rules, or globs.
+
+    Returns:
+        The state of each of the rules by name: ``on`` or ``off``.
+    """
+    return _switch("enable", names, on=True)
+
+
 def is_leader(name: str = "reactor") -> bool:
     """Return whether a reactor of this master is the active one.
 
@@ -81,6 +119,13 @@ def set_leader(value: bool = True, name: str = "reactor") -> bool:
     while (active := is_leader(name)) != value and time.monotonic() < deadline:
         time.sleep(_LOOK_EVERY)
     return active
+
+
+def _switch(function: str, names: Sequence[str], *, on: bool) -> dict[str, str]:
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise InvocationError(f"reactor.{function} takes names of rules, or globs")
+    found = _ask("rules.switch", rules=[*names], on=on, user=asker())
+    return {rule["rule"]: rule["state"] for rule in found}
 
 
 def _ask_named(name: str, method: str, **params: Any) -> dict[str, Any]:

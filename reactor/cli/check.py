@@ -95,7 +95,7 @@ def _role(settings: Settings, *, is_minion: bool) -> tuple[str, Mapping[str, Any
 
 
 def _say_what_else_runs(opts: Mapping[str, Any], role: str) -> None:
-    """Name what a running reactor was given for its run only, and no file knows."""
+    """Name what no rule file knows: what runs for this run only, and what is switched off."""
     from bus import endpoints, rpc
     from bus.errors import BusError
 
@@ -104,6 +104,8 @@ def _say_what_else_runs(opts: Mapping[str, Any], role: str) -> None:
         status = rpc.call(address, "status", timeout=_ASK_SECONDS)
     except BusError:
         return  # none runs here, and checking needs none
+    for text in status.get("off", ()):
+        click.echo(f"reactor: {output.safe(text)}: 'reactor rules enable' ends it", err=True)
     extra = [path for path in status.get("paths", ()) if path not in opts["rules"]]
     if extra:
         click.echo(

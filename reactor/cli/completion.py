@@ -8,6 +8,10 @@ import click
 
 from reactor.cli.settings import Command
 
+_IN_FPATH = ("$zsh_eval_context[-1] == loadautofunc", "$funcstack[1] == _reactor")
+"""How a script of zsh sees that it is a function of fpath. click's way holds for the first Tab
+only: at the second the file is that function's body, not loaded any more, and completes nothing."""
+
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -35,4 +39,5 @@ def script_of(shell: str, program: click.Command) -> str:
     assert found is not None
     # Not source(), which starts a shell to ask for its version.
     script = found(program, {}, "reactor", "_REACTOR_COMPLETE")
-    return script.source_template % script.source_vars()
+    text = script.source_template % script.source_vars()
+    return text.replace(*_IN_FPATH) if shell == "zsh" else text

@@ -16,9 +16,10 @@ from bus.record import Event
 from bus.tags import matcher
 from reactor.engine.explaining import Known
 from reactor.engine.sources import ConfiguredRules
-from reactor.engine.state import state_path
+from reactor.engine.state import read_switches, state_path
 from reactor.engine.tracestore import read_traces
 from reactor.rules.snapshot import Snapshot
+from reactor.rules.switches import Switch
 
 ASK_SECONDS = 3.0
 _LOOK_BACK = 1_000_000
@@ -62,9 +63,21 @@ class Reactor:
         logger = logging.getLogger("reactor")
         before, logger.disabled = logger.disabled, True
         try:
-            return ConfiguredRules(opts).load()
+            return ConfiguredRules(opts).load().switched(self._switches())
         finally:
             logger.disabled = before
+
+    def _switches(self) -> dict[str, Switch]:
+        """Return the rules that are switched off, from the file: it is never behind."""
+        with contextlib.suppress(sqlite3.Error), self._database() as db:
+            return {each.rule: each for each in read_switches(db)}
+        return {}
+
+    @contextlib.contextmanager
+    def _database(self) -> Iterator[sqlite3.Connection]:
+        address = f"{state_path(self.opts['state_dir']).absolute().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as db:
+            yield db
 
     def traces(self, **wanted: Any) -> list[dict[str, Any]]:
         """Return traces, the newest first, of the running reactor or from its file."""
@@ -81,10 +94,7 @@ class Reactor:
         """Return the number of the last event that the reactor has read, or None."""
         if self.is_running:
             return int(self.status["seq"])
-        path = state_path(self.opts["state_dir"])
-        if not path.is_file():
-            return None
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as db:
+        with contextlib.suppress(sqlite3.Error), self._database() as db:
             row = db.execute("SELECT seq FROM cursor").fetchone()
             return int(row[0]) if row else None
         return None

@@ -81,6 +81,9 @@ def command(
     if not reactor.is_running and not dry_run:
         raise click.ClickException("; ".join(reactor.unknown) + ": start it, or use --dry-run")
     snapshot = reactor.rules()
+    for off, switch in snapshot.switched_off:
+        if rule == off.name:
+            raise click.ClickException(f"the rule {rule} is {switch.why}: switch it on first")
     if rule and rule not in {each.name for each in snapshot.rules}:
         raise click.ClickException(f"there is no rule {rule!r} in force: see 'reactor rules'")
     with reactor.journal() as journal:

@@ -1,4 +1,4 @@
-"""``reactor rules``: what the running reactor has loaded, and what became of it."""
+"""``reactor rules``: what the running reactor has loaded, what became of it, and switches."""
 
 from __future__ import annotations
 
@@ -9,24 +9,29 @@ from typing import Any
 import click
 
 from reactor.cli import output
-from reactor.cli.settings import Command, Settings, with_json
+from reactor.cli.settings import Command, ListingGroup, Settings, shared_options, with_json
 
 _HEAD = ("RULE", "STATE", "ON", "FIRED", "FAILED", "SOURCE", "LAST ERROR")
 
+command = ListingGroup(
+    "rules",
+    params=shared_options(),
+    help="Show the rules of the running reactor, and switch them off and on.\n\n"
+    "Example: reactor rules disable 'deploy_*'",
+)
 
-@click.command("rules", cls=Command, example="reactor rules\nreactor rules --json")
+
+@command.command("list", cls=Command, example="reactor rules\nreactor rules list --json")
 @with_json
 @click.pass_obj
-def command(settings: Settings, as_json: bool) -> None:
-    """Show the rules of the running reactor.
+def list_(settings: Settings, as_json: bool) -> None:
+    """List the rules of the running reactor.
 
-    LAST ERROR is empty again after a reaction that went well. What could not be loaded is told
-    on standard error; the exit status is 0 as long as the reactor answers ('reactor check' has
-    one for what is wrong).
+    STATE is 'on', or 'off' with the reason. LAST ERROR is empty again after a reaction that went
+    well. What could not be loaded is told on standard error; the exit status is 0 as long as the
+    reactor answers ('reactor check' has one for what is wrong).
     """
-    from bus import endpoints, rpc
-
-    found = rpc.call(endpoints.master_reactor(settings.master()), "rules")
+    found = _ask(settings, "rules")
     if as_json:
         click.echo(output.as_json(found))
         return
@@ -35,12 +40,63 @@ def command(settings: Settings, as_json: bool) -> None:
         kept = " (the last good version stays in force)" if problem.get("kept") else ""
         text = output.safe(f"{problem['source']}: {problem['message']}{kept}")
         click.secho(text, fg="red", err=True)
+    there = {rule["name"] for rule in found["rules"]}
+    for switch in found["switches"]:
+        if switch["rule"] not in there:
+            text = f"reactor: {switch['rule']} is {switch['why']}, and no file has it now"
+            click.echo(output.safe(text), err=True)
+
+
+@command.command("disable", cls=Command, example="reactor rules disable restart_nginx 'deploy_*'")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@with_json
+@click.pass_obj
+def disable(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
+    """Switch rules off at once, until they are switched on again.
+
+    NAME may be a glob; all rules of a name are meant. It survives restarts and changes of the
+    rule's file. What a rule has begun ends as it would have; what it counted is forgotten, and
+    events that come while it is off are not made up for.
+    """
+    _switch(settings, names, on=False, as_json=as_json)
+
+
+@command.command("enable", cls=Command, example="reactor rules enable restart_nginx 'deploy_*'")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@with_json
+@click.pass_obj
+def enable(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
+    """Switch rules on again that were switched off; they react to what comes from now on.
+
+    NAME may be a glob. A rule whose file says 'enabled: false' stays off.
+    """
+    _switch(settings, names, on=True, as_json=as_json)
+
+
+def _switch(settings: Settings, names: tuple[str, ...], *, on: bool, as_json: bool) -> None:
+    from bus.running import current_user
+
+    user = current_user()
+    found = _ask(settings, "rules.switch", rules=list(names), on=on, user=user)
+    if as_json:
+        click.echo(output.as_json(found))
+        return
+    for rule in found:
+        already = "" if rule["changed"] else "already "
+        why = f" ({rule['why']})" if rule["why"] and (on or not rule["changed"]) else ""
+        click.echo(output.safe(f"{rule['rule']}: {already}{rule['state']}{why}"))
+
+
+def _ask(settings: Settings, method: str, **params: Any) -> Any:
+    from bus import endpoints, rpc
+
+    return rpc.call(endpoints.master_reactor(settings.master()), method, params)
 
 
 def _row(rule: Mapping[str, Any]) -> tuple[Any, ...]:
     return (
         rule["name"],
-        rule["state"],
+        f"off: {rule['why_off']}" if rule["switched_off"] else rule["state"],
         " ".join(rule["patterns"]),
         rule["fired"],
         rule["failed"],

@@ -36,9 +36,7 @@ def explanation(found: Mapping[str, Any]) -> list[Line]:
     for verdict in rules:
         lines += _verdict_lines(verdict)
     for off in found["disabled"]:
-        lines.append(
-            (f"  {off['rule']}: disabled  ({off['source']} says enabled: false)", "yellow")
-        )
+        lines.append((_off_text(off), "yellow"))
     if found["near"] and not rules:
         lines.append(("nearly:", ""))
         for near in found["near"]:
@@ -47,6 +45,12 @@ def explanation(found: Mapping[str, Any]) -> list[Line]:
     lines += [_problem_line(problem) for problem in found["problems"]]
     lines += [(f"not known: {text}", "") for text in found["unknown"]]
     return [(safe(text), colour) for text, colour in lines]
+
+
+def _off_text(off: Mapping[str, Any]) -> str:
+    if off["state"] == "disabled":
+        return f"  {off['rule']}: disabled  ({off['source']} says enabled: false)"
+    return f"  {off['rule']}: {off['why']}  ({off['source']}); 'reactor rules enable' ends it"
 
 
 def _event_lines(found: Mapping[str, Any]) -> list[Line]:

@@ -67,4 +67,4 @@ def _wanted(what: str | None) -> dict[str, Any]:
 
 def _names(reactor: Any) -> set[str]:
     snapshot = reactor.rules()
-    return {rule.name for rule in (*snapshot.rules, *snapshot.disabled)}
+    return {rule.name for rule in (*snapshot.remembered, *snapshot.disabled)}

@@ -80,6 +80,7 @@ class Engine:
         dead: keeps reactions that failed; by default nothing does.
         max_chain: reactions in one chain before it is stopped.
         self_feeding: stops rules that feed themselves.
+        alive: called before each event that rules look at, as a turn may take its time.
     """
 
     def __init__(
@@ -99,8 +100,9 @@ class Engine:
         dead: DeadLetters | None = None,
         max_chain: int = MAX_CHAIN,
         self_feeding: SelfFeeding | None = None,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
-        self._feed = feed
+        self._feed, self._alive = feed, alive
         self._state = state
         self._outbox = outbox
         self._is_full = is_full
@@ -120,7 +122,7 @@ class Engine:
         self._aftermath = Aftermath(
             traces or Traces(0), dead, self_feeding or SelfFeeding(0), wall_clock
         )
-        self.traces.keep_only({rule_key(rule) for rule in snapshot.rules})
+        self.traces.keep_only({rule_key(rule) for rule in snapshot.remembered})
         self._under_way: dict[tuple[int, str], Firing] = {}
         self._followers: deque[Firing] = deque()
         self._is_following = False
@@ -202,7 +204,7 @@ class Engine:
     def swap(self, snapshot: Snapshot) -> None:
         """Put other rules in force, between events."""
         self._decider.use(snapshot, self._wall_clock())
-        keys = {rule_key(rule) for rule in snapshot.rules}
+        keys = {rule_key(rule) for rule in snapshot.remembered}
         self.statistics.keep_only(keys)
         self.traces.keep_only(keys)
 
@@ -227,7 +229,7 @@ class Engine:
         """
         unfinished = self._state.unfinished()
         reported = _reports_since(journal, unfinished[0].seq) if unfinished else frozenset()
-        rules = {rule_key(rule): rule for rule in self.snapshot.rules}
+        rules = {rule_key(rule): rule for rule in self.snapshot.remembered}
         for left in unfinished:
             if reaction_id(f"{journal.bus_id}-{left.seq}", left.rule) in reported:
                 self._reported.append((left.seq, left.rule))
@@ -252,6 +254,7 @@ class Engine:
         rules = self.snapshot.match(wire.tag_of(raw))
         if not rules:
             return []
+        self._alive()
         try:
             event = Event.from_wire(raw, seq, self._feed.bus_id)
         except WireError as error:

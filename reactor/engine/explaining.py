@@ -17,6 +17,7 @@ from reactor.rules.nearness import nearest
 from reactor.rules.redaction import redact, redact_text
 from reactor.rules.rehearsing import describe_call
 from reactor.rules.snapshot import Snapshot
+from reactor.rules.switches import Switch
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,12 @@ def explain(event: Event, snapshot: Snapshot, known: Known) -> dict[str, Any]:
     stopped = _stopped(event, known)
     reacted = [_of_rule(rule, event, known, stopped) for rule in snapshot.match(event.tag)]
     seen = {verdict["key"] for verdict in reacted}
-    gone = [_of_gone(trace) for trace in known.traces if trace.get("key") not in seen]
+    switched = {rule_key(rule): switch for rule, switch in snapshot.switched_off}
+    gone = [_of_gone(trace, switched) for trace in known.traces if trace.get("key") not in seen]
     cause = event.data.get(CAUSE)
+    told = {verdict["key"] for verdict in (*reacted, *gone)}
+    rest = others(event.tag, snapshot)
+    rest["disabled"] = [off for off in rest["disabled"] if off["key"] not in told]
     return {
         "event": {
             "tag": event.tag,
@@ -58,7 +63,7 @@ def explain(event: Event, snapshot: Snapshot, known: Known) -> dict[str, Any]:
         "cause": redact(cause) if isinstance(cause, dict) else None,
         "stopped": stopped,
         "rules": [*reacted, *gone],
-        **others(event.tag, snapshot),
+        **rest,
         "running": known.is_running,
         "unknown": list(known.unknown),
     }
@@ -81,11 +86,17 @@ def would(tag: str, snapshot: Snapshot, unknown: Iterable[str] = ()) -> dict[str
 
 def others(tag: str, snapshot: Snapshot) -> dict[str, Any]:
     """Return the rules that are off, nearly match, or could not be loaded."""
-    off = Index((rule.patterns, rule) for rule in snapshot.disabled).match(tag)
+    off = Index(
+        (rule.patterns, (rule, state, why))
+        for rule, state, why in (
+            *((rule, "disabled", "enabled: false") for rule in snapshot.disabled),
+            *((rule, "switched off", switch.why) for rule, switch in snapshot.switched_off),
+        )
+    ).match(tag)
     matched = {id(rule) for rule in snapshot.match(tag)}
     rest = [rule for rule in snapshot.rules if id(rule) not in matched]
     return {
-        "disabled": [{**_head(rule), "state": "disabled", "why": "enabled: false"} for rule in off],
+        "disabled": [{**_head(rule), "state": state, "why": why} for rule, state, why in off],
         "near": [
             {**_head(near.rule), "pattern": near.pattern, "why": near.why}
             for near in nearest(tag, rest)
@@ -183,15 +194,18 @@ def _from_report(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _of_gone(trace: Mapping[str, Any]) -> dict[str, Any]:
+def _of_gone(trace: Mapping[str, Any], switched: Mapping[str, Switch]) -> dict[str, Any]:
     """Return what a rule did that is not in force any more, or not in this form."""
+    switch = switched.get(str(trace.get("key")))
     return {
         "rule": trace.get("rule"),
         "source": trace.get("source"),
         "key": trace.get("key"),
         "patterns": [],
         **_from_trace(trace),
-        "note": "no rule file of the configuration has this rule now",
+        "note": f"it was {switch.why}"
+        if switch
+        else "no rule file of the configuration has this rule now",
     }
 
 

@@ -52,9 +52,10 @@ from reactor.engine.service import Keeper, Service
 from reactor.engine.sources import ConfiguredRules
 from reactor.engine.state import State, prepare, state_path
 from reactor.engine.statistics import describe_rules
+from reactor.engine.switchboard import Switchboard
 from reactor.engine.traces import Traces
 from reactor.engine.tracestore import TraceStore, read_traces, trace_path
-from reactor.errors import DeposedError
+from reactor.errors import DeposedError, ReactorError
 from reactor.rules.model import Functions
 from reactor.rules.snapshot import Problem, Snapshot
 
@@ -62,6 +63,9 @@ log = logging.getLogger(__name__)
 
 _TICK = leases.RENEW_EVERY
 """Seconds between two looks at what has to be sent again, and two signs of life."""
+
+_ANSWER_EVERY = 1.0
+"""Seconds between two answers to the supervisor within a turn."""
 
 _TRY_AGAIN = 1.0
 """Seconds before a reactor that could not lead tries again."""
@@ -156,7 +160,7 @@ class ReactorRole:
         self._opts = opts
         self._stop = stop
         self._leading = leading
-        self._ticked_at = 0.0
+        self._ticked_at = self._answered_at = 0.0
         self._mailbox = Mailbox()
         self._returns: JobReturns | None = None
         self._recalling: JournalReader | None = None
@@ -182,6 +186,7 @@ class ReactorRole:
         self._rules = leading.rules if leading else self._configured_rules()
         dead = DeadLetters(dead_path(opts["state_dir"]), int(opts["reactor_dead_keep"]))
         stack.callback(dead.close)
+        self._switchboard = Switchboard(state)
         self._engine = self._make_engine(state, dead)
         self._service = Service(self._engine, dead, journal_path(opts["state_dir"]))
         traces = TraceStore(trace_path(opts["state_dir"]))
@@ -190,7 +195,7 @@ class ReactorRole:
         self._complaints = Complaints()
         self._server = rpc.Server(self._address(), self._methods(), complaints=self._complaints)
         stack.callback(self._server.close)
-        self._reloader = Reloader(self._rules, self._engine.snapshot, self._on_loaded)
+        self._reloader = Reloader(self._rules, self._switchboard.loaded, self._on_loaded)
         stack.callback(self._reloader.close)
 
     def begin(self) -> None:
@@ -379,10 +384,18 @@ class ReactorRole:
             actions=actions,
             outbox=self._outbox,
             functions=_Deferred(self._load_modules),
-            snapshot=self._rules.load(),
+            snapshot=self._switchboard.use(self._rules.load()),
             is_full=lambda: self._pool.is_full or self._background.is_full,
             recall=self._recall,
+            alive=self._answer,
         )
+
+    def _answer(self) -> None:
+        """Tell the supervisor that the loop goes on: templates may call what takes its time."""
+        now = time.monotonic()
+        if now - self._answered_at >= _ANSWER_EVERY:
+            self._answered_at = now
+            self._stop.drain()
 
     def _recall(self, seq: int) -> Event | None:
         """Return an event that a rule waited upon, from the journal."""
@@ -416,6 +429,7 @@ class ReactorRole:
 
     def _swap(self, snapshot: Snapshot, seconds: float) -> None:
         old = self._engine.snapshot
+        snapshot = self._switchboard.use(snapshot)
         self._engine.swap(snapshot)
         solved = [problem for problem in old.problems if problem not in snapshot.problems]
         log.info(
@@ -458,15 +472,35 @@ class ReactorRole:
         return {
             "ping": lambda _: True,
             "status": lambda _: self._status(),
-            "rules": lambda _: describe_rules(
-                self._engine.snapshot, self._engine.statistics, rule_key
-            ),
+            "rules": lambda _: self._describe_rules(),
+            "rules.named": self._named_rules,
+            "rules.switch": self._switch_rules,
             "reload": lambda _: self._reload(),
             "map.list": lambda _: self._rules.entries,
             "map.add": self._add_entry,
             "map.delete": self._delete_entry,
             **self._service.methods(),
         }
+
+    def _describe_rules(self) -> dict[str, Any]:
+        found = describe_rules(self._engine.snapshot, self._engine.statistics, rule_key)
+        return {**found, "switches": [each.describe() for each in self._switchboard.off.values()]}
+
+    def _named_rules(self, params: dict[str, Any]) -> list[str]:
+        return self._switchboard.named(_texts(params["rules"]), on=bool(params["on"]))
+
+    def _switch_rules(self, params: dict[str, Any]) -> list[dict[str, Any]]:
+        """Switch rules between two events; what has begun ends as it would have."""
+        user = str(params.get("user") or "unknown")
+        on = bool(params["on"])
+        found = self._switchboard.switch(_texts(params["rules"]), user, on=on)
+        changed = [each for each in found if each.changed]
+        if changed:
+            self._engine.swap(self._switchboard.in_force())
+        for each in changed:
+            log.info("rule %s: switched %s by %s", each.rule, "on" if on else "off", user)
+            self._engine.announce(*self._switchboard.event(each, user))
+        return [each.describe() for each in found]
 
     def _add_entry(self, params: dict[str, Any]) -> dict[str, Any]:
         glob, files = str(params["event"]), [str(file) for file in params["reactors"]]
@@ -490,6 +524,11 @@ class ReactorRole:
         return {
             "rules": len(engine.snapshot.rules),
             "problems": len(engine.snapshot.problems),
+            "switched_off": len(engine.snapshot.switched_off),
+            "off": [
+                f"the rule {rule.name} is {switch.why}"
+                for rule, switch in engine.snapshot.switched_off[:_MOST_REMAINING]
+            ],
             "paths": list(self._rules.paths),
             "seq": self._feed.after,
             "behind": engine.behind,
@@ -519,6 +558,17 @@ class _Deferred(Mapping[str, Callable[..., Any]]):
 
     def __len__(self) -> int:
         return len(self._functions())
+
+
+def _texts(values: Any) -> list[str]:
+    """Return the names that somebody asks about.
+
+    Raises:
+        ReactorError: they are none.
+    """
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ReactorError("rules are named by a list of texts")
+    return values
 
 
 def _standing(problems: int, solved: int) -> str:
@@ -563,4 +613,7 @@ def pause(stop: Stop, seconds: float) -> None:
     """Wait, but no longer than until the end is asked for."""
     poller = zmq.Poller()
     poller.register(stop.fileno(), zmq.POLLIN)
-    poller.poll(int(seconds * 1000))
+    until = time.monotonic() + seconds
+    while not stop.is_set() and (left := until - time.monotonic()) > 0:
+        poller.poll(math.ceil(left * 1000))
+        stop.drain()

@@ -109,6 +109,7 @@ class Seat:
             poller.register(self._server.socket, zmq.POLLIN)
         while not stop.is_set():
             poller.poll(int(leases.RENEW_EVERY * 1000))
+            stop.drain()
             self.handle()
             try:
                 term = self.try_lead()

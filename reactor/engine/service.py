@@ -93,6 +93,9 @@ class Service:
         if letter.event is None:
             return f"its event {letter.seq} was gone from the journal: drop it"
         if rule is None:
+            for off, switch in self._engine.snapshot.switched_off:
+                if rule_key(off) == letter.key.partition(REPEAT)[0]:
+                    return f"its rule was {switch.why}: reactor rules enable {letter.rule}"
             return f"its rule is not in force ({letter.source}): 'reactor rules' shows which are"
         if not self._engine.can_read:
             return "too many reactions are under way: try again later"

@@ -20,6 +20,7 @@ from bus.journal import JournalReader, journal_path
 from reactor.engine.transactions import transaction
 from reactor.errors import DeposedError, ReactorError
 from reactor.rules.memory import HOLDS_EVENTS, Row
+from reactor.rules.switches import Switch
 
 FILE_NAME = "reactor.db"
 
@@ -50,6 +51,11 @@ CREATE TABLE IF NOT EXISTS leader (  -- which reactor may write here, see reacto
 );
 CREATE TABLE IF NOT EXISTS producers (  -- in whose names reactors fired that may still be heard of
     producer BLOB PRIMARY KEY
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS switches (  -- rules that are off, see reactor.engine.switchboard
+    rule TEXT PRIMARY KEY,
+    user TEXT NOT NULL,
+    at REAL NOT NULL
 ) WITHOUT ROWID;
 """
 
@@ -219,6 +225,24 @@ class State:
         if kept:
             self._db.executemany("INSERT OR REPLACE INTO cells VALUES (?, ?, ?, ?, ?)", kept)
 
+    # -- rules that are switched off ------------------------------------------------------
+
+    def switches(self) -> list[Switch]:
+        """Return the rules that are switched off."""
+        return read_switches(self._db)
+
+    def write_switches(self, off: Iterable[Switch], on: Iterable[str] = ()) -> None:
+        """Write down which rules were switched off, and the names of those switched on.
+
+        Raises:
+            ReactorError: the disk did not take it; nothing was written.
+            DeposedError: another reactor took over; nothing was written either.
+        """
+        with self._transaction():
+            self._db.executemany("DELETE FROM switches WHERE rule = ?", [(name,) for name in on])
+            rows = [(each.rule, each.user, each.at) for each in off]
+            self._db.executemany("INSERT OR REPLACE INTO switches VALUES (?, ?, ?)", rows)
+
     # -- who may write --------------------------------------------------------------------
 
     def take_over(
@@ -281,6 +305,12 @@ class State:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def read_switches(database: sqlite3.Connection) -> list[Switch]:
+    """Return the rules that are switched off, by any connection to the engine's database."""
+    rows = database.execute("SELECT rule, user, at FROM switches ORDER BY rule")
+    return [Switch(str(rule), str(user), float(at)) for rule, user, at in rows]
 
 
 def state_path(state_dir: str | Path) -> Path:

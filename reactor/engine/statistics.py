@@ -8,6 +8,7 @@ from typing import Any
 
 from reactor.rules.model import Rule
 from reactor.rules.snapshot import Snapshot
+from reactor.rules.switches import Switch
 from reactor.rules.wording import Words
 
 
@@ -62,8 +63,15 @@ class Statistics:
 
 def describe_rules(snapshot: Snapshot, statistics: Statistics, key_of: Any) -> dict[str, Any]:
     """Return what `reactor rules` shows."""
-    rules = (*snapshot.rules, *snapshot.disabled)
-    rows = [_describe_rule(rule, statistics.of(key_of(rule))) for rule in rules]
+    rules = [
+        *((rule, "", None) for rule in snapshot.rules),
+        *((rule, switch.why, switch) for rule, switch in snapshot.switched_off),
+        *((rule, "enabled: false", None) for rule in snapshot.disabled),
+    ]
+    rows = [
+        _describe_rule(rule, statistics.of(key_of(rule)), why, switch)
+        for rule, why, switch in rules
+    ]
     problems = [
         {"source": str(problem.source), "message": problem.message, "kept": problem.kept}
         for problem in snapshot.problems
@@ -71,14 +79,18 @@ def describe_rules(snapshot: Snapshot, statistics: Statistics, key_of: Any) -> d
     return {"version": snapshot.version, "rules": rows, "problems": problems}
 
 
-def _describe_rule(rule: Rule, counters: RuleCounters) -> dict[str, Any]:
+def _describe_rule(
+    rule: Rule, counters: RuleCounters, why: str, switch: Switch | None
+) -> dict[str, Any]:
     return {
         "name": rule.name,
         "description": rule.description,
         "style": rule.style,
         "source": str(rule.source),
         "patterns": list(rule.patterns),
-        "state": "on" if rule.enabled else "off",
+        "state": "off" if why else "on",
+        "why_off": why,
+        "switched_off": {"user": switch.user, "at": switch.at} if switch else None,
         "matched": counters.matched,
         "skipped": counters.skipped,
         "fired": counters.fired,

@@ -222,12 +222,16 @@ class Access:
 
     def user(self, name: str) -> User | None:
         """Return a user."""
+        if not _NAME.fullmatch(name):  # nobody's, and perhaps no text that can be looked for
+            return None
         with self._explained():
             row = self._db.execute("SELECT * FROM users WHERE name = ?", (name,)).fetchone()
         return _user(row) if row else None
 
     def password_of(self, name: str) -> str:
         """Return what is kept of a user's password; empty if there is no such user."""
+        if not _NAME.fullmatch(name):
+            return ""
         with self._explained():
             row = self._db.execute("SELECT password FROM users WHERE name = ?", (name,)).fetchone()
         return str(row[0]) if row else ""

@@ -46,6 +46,11 @@ class Hook:
     kind: str
     secret: bytes = b""
 
+    @property
+    def is_signed(self) -> bool:
+        """Whether its requests prove something."""
+        return self.kind != OPEN
+
     def verify(self, headers: Headers, body: bytes) -> Signed | None:
         """Return what a request proves; None if this path asks for no proof.
 
@@ -198,14 +203,19 @@ class Replays:
         now = self._clock()
         if signed.at is not None and abs(now - signed.at) > self._window:
             raise ReplayError("this webhook was signed too long ago, or the clocks differ")
-        while self._seen and next(iter(self._seen.values())) < now - self._window:
+        while self._seen and next(iter(self._seen.values())) < now:
             self._seen.popitem(last=False)
         key = (path, signed.mark)
-        if key in self._seen:
+        if self._seen.get(key, -1.0) >= now:
             raise ReplayError("this webhook came before")
-        self._seen[key] = now
+        self._seen.pop(key, None)
+        self._seen[key] = self._until(signed, now)
         if len(self._seen) > _MOST_SEEN:
             self._seen.popitem(last=False)
+
+    def _until(self, signed: Signed, now: float) -> float:
+        """Return when a signature is too old by itself: one may be of a clock that is ahead."""
+        return max(now, signed.at or now) + self._window
 
     def forget(self, path: str, signed: Signed) -> None:
         """Let it come again: what it was for did not happen."""

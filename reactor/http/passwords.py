@@ -47,7 +47,7 @@ def matches_pam(user: str, password: str, service: str) -> bool:
     pamela = pam_library()
     try:
         pamela.authenticate(user, password, service=service, resetcred=0)
-    except pamela.PAMError:
+    except (pamela.PAMError, UnicodeError):  # what is no UTF-8 is nobody's
         return False
     return True
 

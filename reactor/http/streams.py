@@ -117,17 +117,25 @@ class Streams:
             TooManyError: there are too many.
             NotRunningError: no bus answers.
         """
-        if len(self._streams) >= self._most:
-            raise TooManyError(
-                f"there are {self._most} event streams: raise http_max_streams", retry_after=5
-            )
+        self._refuse_if_full()
         newest = await self.hub.join()
+        try:
+            self._refuse_if_full()  # others may have come meanwhile
+        except TooManyError:
+            self.hub.leave()
+            raise
         stream.epoch = self.hub.epoch
         if not stream.is_complete:
             stream.after = newest
         self._streams.add(stream)
         if self._ticker is None:
             self._ticker = asyncio.create_task(self._tick())
+
+    def _refuse_if_full(self) -> None:
+        if len(self._streams) >= self._most:
+            raise TooManyError(
+                f"there are {self._most} event streams: raise http_max_streams", retry_after=5
+            )
 
     def release(self, stream: Stream) -> None:
         """Let a stream go that was opened."""

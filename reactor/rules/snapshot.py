@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reactor.rules.loadstate import LoadState
 from reactor.rules.matching import Index
 from reactor.rules.model import Rule, Source
+from reactor.rules.switches import Switch
 
 OWN_TAGS = "reactor/"
 """What the engine's own events begin with; see docs/explanation/architecture.md."""
@@ -55,6 +56,10 @@ class Snapshot:
         self._problems = tuple(problems)
         self._version = version
         self._state = state or LoadState()
+        self._switched_off: tuple[tuple[Rule, Switch], ...] = ()
+        self._make_indexes()
+
+    def _make_indexes(self) -> None:
         self._own = Index((_patterns(rule, own=True), rule) for rule in self._rules)
         self._others = Index((_patterns(rule, own=False), rule) for rule in self._rules)
 
@@ -67,6 +72,16 @@ class Snapshot:
     def disabled(self) -> tuple[Rule, ...]:
         """The rules that say ``enabled: false``."""
         return self._disabled
+
+    @property
+    def switched_off(self) -> tuple[tuple[Rule, Switch], ...]:
+        """The rules that would be in force, but that somebody switched off."""
+        return self._switched_off
+
+    @property
+    def remembered(self) -> tuple[Rule, ...]:
+        """The rules whose counters and traces stay, and whose reactions end if they have begun."""
+        return (*self._rules, *(rule for rule, _ in self._switched_off))
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -101,6 +116,17 @@ class Snapshot:
         """Return this snapshot with one more problem."""
         changed = copy.copy(self)
         changed._problems = (*self._problems, problem)  # noqa: SLF001 - its own copy
+        return changed
+
+    def switched(self, off: Mapping[str, Switch]) -> Snapshot:
+        """Return this snapshot without the rules that are switched off, by their names."""
+        gone = tuple((rule, off[rule.name]) for rule in self._rules if rule.name in off)
+        if not gone:
+            return self
+        changed = copy.copy(self)
+        changed._rules = tuple(rule for rule in self._rules if rule.name not in off)  # noqa: SLF001 - its own copy
+        changed._switched_off = (*self._switched_off, *gone)  # noqa: SLF001 - its own copy
+        changed._make_indexes()  # noqa: SLF001 - its own copy
         return changed
 
     def match(self, tag: str) -> tuple[Rule, ...]:

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from reactor.cli.program import program
+from reactor.cli.settings import ListingGroup
 from reactor.rules.loading import RuleSet
 from tests.system import ROOT, System, running, wait_until
 
@@ -83,7 +84,8 @@ def _command(words: list[str]) -> tuple[click.Command, click.Context]:
     command: click.Command | None = program
     context = click.Context(program)
     while isinstance(command, click.Group):
-        command = command.get_command(context, words.pop(0))
+        lists = isinstance(command, ListingGroup) and (not words or words[0].startswith("-"))
+        command = command.get_command(context, "list" if lists else words.pop(0))
     assert command is not None
     return command, context
 

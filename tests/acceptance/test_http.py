@@ -236,6 +236,25 @@ def test_login_and_logout(system, url):
     assert answer(url, "/events/1", headers=bearer)[0] == 401
 
 
+def test_a_login_by_a_token_and_what_is_none(system, url):
+    """A page changes a token into a cookie; what names nobody is refused in one line."""
+    secret = new_token(system, "page", "--read", "http/*", "--expires", "0")
+    status, headers, body = ask(url, "/login", {"token": secret})
+    (said,) = json.loads(body)["return"]
+    assert (status, said["token"], said["expire"], said["user"]) == (200, secret, None, "page")
+    assert "Max-Age" not in headers["Set-Cookie"]
+    status, headers, body = ask(url, "/login", [{"username": "x", "password": "y"}])
+    assert status == 401
+    for wrong in ([], "text", {"username": "x"}, {"username": 1, "password": 2}, {"token": ""}):
+        status, said = answer(url, "/login", wrong)
+        assert (status, said["return"]) == (400, "name 'username' and 'password', or 'token'")
+    elsewhere = {"Origin": "https://other.example"}
+    assert answer(url, "/login", {"token": secret}, headers=elsewhere)[0] == 403
+    # A token that was made is for whoever made it to end; only its cookie is taken away.
+    assert ask(url, "/logout", b"", secret)[0] == 200
+    assert answer(url, "/login", token=secret)[0] == 200
+
+
 def test_tokens_are_listed_and_never_shown_again(system):
     """Nor is one kept anywhere, but as a digest in a file of the owner's."""
     secret = new_token(system, "listed", "--expires", "1h")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import http.client
 import json
 import subprocess
 import time
 import urllib.parse
+from contextlib import closing
 
 import pytest
 
 from bus.config import master_config
 from bus.keys import Keypair, KeyStore
 from tests.support import wait_for
-from tests.web import answer, ask, new_token, serving
+from tests.web import INSECURE, answer, ask, new_token, serving
 
 RULES = """
 greet:
@@ -218,6 +220,40 @@ class TestPermissions:
         assert answer(url, "/replay", {"seq": seq, "run": True, "rule": "greet"}, secret)[0] == 200
         assert answer(url, "/rules/reload", {}, token)[0] == 200
 
+    def test_rules_are_switched(self, system, url):
+        """The rule is off for everybody, and says by whose token."""
+        secret = new_token(system, "switcher", "--rules", "greet", "--read", "*")
+        try:
+            said = answer(url, "/rules/disable", {"rules": ["greet"]}, secret)[1]["return"]
+            assert [(rule["rule"], rule["state"]) for rule in said] == [("greet", "off")]
+            assert said[0]["why"].startswith("switched off by switcher at 20")
+            seq = system.fire("api/greet", {"who": "nobody"})
+            wait_for(lambda: answer(url, f"/why/{seq}", token=secret)[1]["return"][0]["disabled"])
+            (off,) = answer(url, f"/why/{seq}", token=secret)[1]["return"][0]["disabled"]
+            assert (off["rule"], off["why"]) == ("greet", said[0]["why"])
+        finally:
+            said = answer(url, "/rules/enable", {"rules": ["gree?"]}, secret)
+        assert said[1]["return"][0]["state"] == "on"
+
+    def test_switching_takes_every_rule_that_is_meant(self, system, url):
+        """Else nothing of it is done, and it is not told which rules there are."""
+        secret = new_token(system, "globs", "--rules", "greet")
+        for wanted in (["greet", "j*"], ["greet", "jobs"], ["greet", "no such rule"]):
+            status, said = answer(url, "/rules/disable", {"rules": wanted}, secret)
+            text = f"this token may not administer every rule that is meant by {', '.join(wanted)}"
+            assert (status, said["return"]) == (403, text)
+        assert "switched off" not in system.run("rules").stdout
+
+    def test_an_unknown_rule(self, system, url, token):
+        """The nearest name is told to those who may read which there are."""
+        for secret, text in (
+            (token, "there is no rule 'gret': did you mean greet?"),
+            (new_token(system, "blind", "--rules", "*"), "there is no rule 'gret'"),
+        ):
+            status, said = answer(url, "/rules/disable", {"rules": ["gret"]}, secret)
+            assert (status, said["return"]) == (404, text)
+        assert answer(url, "/rules/disable", {"rules": []}, token)[0] == 422
+
 
 class TestJobsAndMinions:
     """What is there."""
@@ -379,6 +415,23 @@ class TestWebhooks:
             ).hexdigest()
             headers = {"X-Timestamp": stamp, "X-Signature": f"sha256={signed}"}
             assert answer(url, "/hook/mine", {}, headers=headers)[0] == wanted
+
+    def test_who_cannot_sign_takes_no_room_from_those_who_can(self, url):
+        """A flood of wrong signatures is limited, and counts for where it comes from."""
+        wrong = {"X-Hub-Signature-256": "sha256=00"}
+        statuses = {answer(url, "/hook/gh/flood", {"n": n}, headers=wrong)[0] for n in range(30)}
+        assert statuses == {401, 429}
+        host = urllib.parse.urlsplit(url).netloc
+        with closing(
+            http.client.HTTPSConnection(
+                host, timeout=20, context=INSECURE, source_address=("127.0.0.2", 0)
+            )
+        ) as connection:
+            body = json.dumps({"n": time.time_ns()}).encode()
+            right = hmac.new(b"planted-hook-secret", body, hashlib.sha256).hexdigest()
+            headers = {"X-Hub-Signature-256": f"sha256={right}", "Content-Type": "application/json"}
+            connection.request("POST", "/hook/gh/flood", body, headers)
+            assert connection.getresponse().status == 200
 
     def test_an_open_path_is_limited_in_rate(self, url):
         """Anybody may, but not without end."""

@@ -22,6 +22,10 @@ mine:
   on: perm/rule
   do:
     - event: perm/ruled
+other:
+  on: perm/other
+  do:
+    - event: perm/ruled-too
 """
 CONFIG = f"""
 log_level: debug
@@ -105,6 +109,16 @@ GRANTS = [
     ),
     (("--rules", "*"), ("/rules/reload", {}), ("/rules", None)),
     (("--rules", "mine"), ("/dead/drop", {"rule": "mine"}), ("/dead/drop", {"rule": "other"})),
+    (
+        ("--rules", "mine*"),
+        ("/rules/enable", {"rules": ["mine"]}),
+        ("/rules/enable", {"rules": ["mine", "other"]}),
+    ),
+    (
+        ("--rules", "mine*"),
+        ("/rules/disable", {"rules": ["mine-or-not*"]}),
+        ("/rules/disable", {"rules": ["*"]}),
+    ),
 ]
 
 

@@ -57,6 +57,40 @@ def test_the_api_does_as_it_is_described(system, tmp_path, name):
     assert "Traceback" not in system.log.read_text()
 
 
+NO_TEXT = "\ud800"
+"""Half of a letter: JSON can say it, and no text of ours can."""
+
+LOW = {"client": "local", "tgt": "web1", "fun": "test.echo"}
+NO_TEXTS = [
+    ("/login", {"username": NO_TEXT, "password": "x"}),
+    ("/login", {"username": "x", "password": NO_TEXT}),
+    ("/login", {"token": NO_TEXT}),
+    ("/fire", {"tag": f"a/{NO_TEXT}", "data": {}}),
+    ("/fire", {"tag": "no/text", "data": {NO_TEXT: [NO_TEXT]}}),
+    ("/hook/no/text", {NO_TEXT: NO_TEXT}),
+    *(("/", {**LOW, name: NO_TEXT}) for name in ("client", "tgt", "tgt_type", "fun", "arg", "jid")),
+    *(("/run", {**LOW, name: NO_TEXT, "token": "x"}) for name in ("tgt", "fun")),
+    ("/run", {**LOW, "username": NO_TEXT, "password": NO_TEXT}),
+    ("/", {"client": "runner", "fun": "event.send", "arg": [f"a/{NO_TEXT}", {}]}),
+    ("/", {"client": "wheel", "fun": "key.accept", "kwarg": {"match": NO_TEXT}}),
+    ("/minions", {"tgt": "web1", "fun": "test.echo", "arg": [NO_TEXT]}),
+    ("/keys/nobody", {"action": NO_TEXT}),
+    ("/rules/disable", {"rules": [NO_TEXT]}),
+    ("/rules/enable", {"rules": ["\0", "*\0*"]}),
+    ("/dead/retry", {"rule": NO_TEXT}),
+    ("/dead/drop", {"ids": [NO_TEXT]}),
+    ("/replay", {"seq": 1, "rule": NO_TEXT}),
+]
+
+
+@pytest.mark.parametrize(("path", "data"), NO_TEXTS, ids=str)
+def test_what_is_no_text(system, path, data):
+    """It is refused in one line, or done as far as it makes sense, and nothing falls over."""
+    status, said = answer(url_of(system), path, data, new_token(system, "all", "--all"))
+    assert status < 500, said
+    assert "Traceback" not in system.log.read_text()
+
+
 def test_a_method_that_a_path_does_not_have(system):
     """The answer names those that it has, in whichever routes."""
     url = url_of(system)

@@ -6,12 +6,14 @@ import importlib.util
 import json
 import os
 import re
+import select
 import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 
 import click
 import pytest
@@ -243,6 +245,19 @@ class TestGenerated:
             assert path.read_text() == text, f"run: python docs/generate.py ({path.name} is old)"
         assert {*PACKAGING.glob("man/*"), *PACKAGING.glob("completions/*/*")} == set(files)
 
+    def test_man_shows_each_page(self):
+        """As a reader would have it shown, without a warning."""
+        if not shutil.which("man"):
+            pytest.skip("man is not installed")
+        for path in sorted((PACKAGING / "man").glob("*.1")):
+            ended = subprocess.run(
+                ["man", "--warnings", "-l", str(path)],
+                capture_output=True, text=True, check=True,
+                env={**os.environ, "MANWIDTH": "80", "MANPAGER": "cat", "LC_ALL": "C.UTF-8"},
+            )  # fmt: skip
+            assert ended.stderr == "", path.name
+            assert "SEE ALSO" in ended.stdout
+
     def test_man_takes_each_page(self):
         """Without a warning of groff's; the examples come through as they are typed."""
         need(shutil.which("groff"), "groff is not installed")
@@ -260,11 +275,22 @@ class TestGenerated:
         ).stdout  # fmt: skip
         assert "reactor token create ops --read '*' --run 'web*:test.*' --wheel 'key.*'" in token
 
-    def test_bash_completes(self, tmp_path):
+    @pytest.fixture
+    def program(self, tmp_path):
+        """An environment with a `reactor` that completes, and says what is run otherwise."""
+        path = tmp_path / "bin" / "reactor"
+        path.parent.mkdir()
+        path.write_text(
+            '#!/bin/sh\n[ -z "$_REACTOR_COMPLETE" ] && { echo "ran: $*"; exit; }\n'
+            f'exec {sys.executable} -m reactor "$@"\n'
+        )
+        path.chmod(0o755)
+        paths = f"{path.parent}:{os.environ['PATH']}"
+        return {**os.environ, "PATH": paths, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+
+    def test_bash_completes(self, program):
         """Commands, their options and choices, in a real bash."""
         need(shutil.which("bash"), "bash is not installed")
-        (tmp_path / "reactor").write_text(f'#!/bin/sh\nexec {sys.executable} -m reactor "$@"\n')
-        (tmp_path / "reactor").chmod(0o755)
 
         def complete(*words):
             line = " ".join(map(shlex.quote, words))
@@ -273,11 +299,9 @@ class TestGenerated:
                 f"COMP_WORDS=({line}) COMP_CWORD={len(words) - 1}\n"
                 '_reactor_completion reactor\nprintf "%s\\n" "${COMPREPLY[@]}"\n'
             )
-            path = f"{tmp_path}:{os.environ['PATH']}"
             ended = subprocess.run(
                 ["bash", "--norc", "-c", script],
-                capture_output=True, text=True, check=True,
-                env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
+                capture_output=True, text=True, check=True, env=program,
             )  # fmt: skip
             return set(ended.stdout.split())
 
@@ -286,13 +310,77 @@ class TestGenerated:
         assert "--expires" in complete("reactor", "token", "create", "--e")
         assert complete("reactor", "completion", "") == {"bash", "fish", "zsh"}
 
-    @pytest.mark.parametrize("shell", ["zsh", "fish"])
-    def test_other_shells_take_their_scripts(self, shell):
-        """Where they are installed."""
-        if not shutil.which(shell):
-            pytest.skip(f"{shell} is not installed")
-        (path,) = (PACKAGING / "completions" / shell).iterdir()
-        subprocess.run([shell, "-n", str(path)], check=True)
+    def test_fish_completes(self, program):
+        """Commands with what they do, their options and choices, in a real fish."""
+        if not shutil.which("fish"):
+            pytest.skip("fish is not installed")
+
+        def complete(line):
+            script = f"source {PACKAGING}/completions/fish/reactor.fish; complete -C {line!r}"
+            ended = subprocess.run(
+                ["fish", "--no-config", "-c", script],
+                capture_output=True, text=True, check=True, env=program,
+            )  # fmt: skip
+            return dict(line.partition("\t")[::2] for line in ended.stdout.splitlines())
+
+        assert set(complete("reactor to")) == {"token"}
+        assert complete("reactor to")["token"]
+        assert {"create", "list", "revoke"} <= set(complete("reactor token "))
+        assert "--expires" in complete("reactor token create --e")
+        assert set(complete("reactor completion ")) == {"bash", "fish", "zsh"}
+
+    def test_zsh_completes(self, program, tmp_path):
+        """What Tab makes of the words is what is run."""
+        if not shutil.which("zsh"):
+            pytest.skip("zsh is not installed")
+        with Terminal(
+            ["zsh", "-f", "-i"], {**program, "TERM": "dumb", "HOME": str(tmp_path)}
+        ) as zsh:
+            zsh.write(f"fpath=({PACKAGING}/completions/zsh $fpath)\n")
+            # Else a Tab that comes before the prompt does is a blank.
+            zsh.write("zstyle ':completion:*' insert-tab false\n")
+            zsh.write("autoload -Uz compinit; compinit -u -D; print REA''DY\n")
+            zsh.wait_for("READY")
+            for typed, meant in (
+                ("reactor toke\t", "token"),
+                ("reactor token crea\t --exp\t 1h", "token create --expires 1h"),
+                ("reactor completion f\t", "completion fish"),
+                ("reactor rules dis\t web", "rules disable web"),
+            ):
+                zsh.write(f"{typed}\n")
+                zsh.wait_for(f"ran: {meant}")
+
+
+class Terminal:
+    """A program on a terminal of its own, as if somebody typed."""
+
+    def __init__(self, line, environ):
+        self._ours, theirs = os.openpty()
+        self._process = subprocess.Popen(
+            line, stdin=theirs, stdout=theirs, stderr=theirs, env=environ, start_new_session=True
+        )
+        os.close(theirs)
+        self._said = ""
+
+    def write(self, text):
+        os.write(self._ours, text.encode())
+
+    def wait_for(self, text):
+        """Read until the program has said it."""
+        deadline = time.monotonic() + 60
+        while text not in self._said:
+            left = deadline - time.monotonic()
+            assert left > 0, self._said
+            if select.select([self._ours], [], [], left)[0]:
+                self._said += os.read(self._ours, 4096).decode(errors="replace")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_error):
+        self._process.kill()
+        self._process.wait()
+        os.close(self._ours)
 
 
 def test_what_is_installed_is_there():

@@ -306,6 +306,42 @@ class TestViews:
         page.get_by_role("button", name="Read the files again").click()
         expect(page.locator("#toast")).to_contain_text("The files are read again.")
 
+    def test_a_rule_is_switched_off_and_on(self, browser, system, page, url):
+        """By mouse and by keyboard; who did it is said, and nobody else sees a switch."""
+        go(page, "Rules")
+        greet = row(page, "greet")
+        switch = greet.get_by_role("switch", name="Rule greet")
+        expect(switch).to_have_attribute("aria-checked", "true")
+        expect(row(page, "rests").get_by_role("switch")).to_have_count(0)
+        try:
+            switch.click()
+            expect(switch).to_have_attribute("aria-checked", "false")
+            expect(page.locator("#toast")).to_contain_text("greet is off.")
+            expect(greet).to_contain_text("switched off by ")
+            seq = system.fire("page/greet", {"who": "off"})
+            page.goto(f"{url}#events/{seq}")
+            expect(page.locator("#pane")).to_contain_text("switched off by ")
+            page.keyboard.press("Escape")
+            go(page, "Rules")
+            greet.locator("a").focus()
+            page.keyboard.press("Enter")
+            inner = page.locator("#pane").get_by_role("switch")
+            expect(page.locator("#pane .facts")).to_contain_text("switched off by ")
+            for _ in range(2):  # Close, then the switch
+                page.keyboard.press("Tab")
+            expect(inner).to_be_focused()
+            page.keyboard.press(" ")
+            expect(inner).to_have_attribute("aria-checked", "true")
+            expect(inner).to_be_focused()
+            expect(switch).to_have_attribute("aria-checked", "true")
+        finally:
+            system.run("rules", "enable", "greet")
+        reader = new_token(system, "only-reads", "--read", "*")
+        with visiting(browser, url, reader) as other:
+            go(other, "Rules")
+            expect(row(other, "greet")).to_contain_text("on")
+            expect(other.get_by_role("switch")).to_have_count(0)
+
     def test_a_trace_step_by_step(self, system, page):
         """Each condition with its value, each policy, each call with what it gave."""
         seq = system.fire("page/limited", {"used": 91})

@@ -160,6 +160,12 @@ export function act(label, action, kind = "", props = {}) {
   return button;
 }
 
+// A switch that shows whether something is on; `change` is told what it is to be.
+export function toggle(label, isOn, change) {
+  const props = { role: "switch", "aria-checked": String(isOn), "aria-label": label, title: label };
+  return act("", () => change(!isOn), "switch", { ...props, "data-key": "switch" });
+}
+
 export function dialog(title, content, ...buttons) {
   const box = h(
     "dialog",

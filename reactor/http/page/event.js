@@ -97,7 +97,11 @@ function branch(each, below, here, depth) {
 
 function whyOf(why) {
   const off = why.disabled.map((each) =>
-    note(`${each.rule} is disabled (${each.source} says enabled: false).`),
+    note(
+      each.state === "disabled"
+        ? `${each.rule} is disabled (${each.source} says enabled: false).`
+        : `${each.rule} is ${each.why}.`,
+    ),
   );
   if (why.rules.length) return [why.rules.map((each) => verdict(each)), off];
   return [

@@ -5,6 +5,7 @@ import { act, byId, flat, h, note } from "./dom.js";
 const EVERY = 3000;
 const BUSY = 10; // times as long as an answer takes
 let shown = 0;
+let wake = () => {};
 
 export function isOpen() {
   return !byId("pane").hidden;
@@ -33,6 +34,7 @@ export async function show(title, load, draw) {
     before = await look(content, load, draw, before, () => mine === shown);
     const pause = Math.max(EVERY, BUSY * (performance.now() - begun));
     await new Promise((resolve) => {
+      wake = resolve;
       setTimeout(resolve, pause);
     });
   }
@@ -44,13 +46,25 @@ async function look(content, load, draw, before, isMine) {
     const found = await load();
     const text = JSON.stringify(found);
     // Nothing is drawn over a focus or a fold that somebody set, unless it says something new.
-    if (isMine() && text !== before) content.replaceChildren(...flat(draw(found)));
+    if (isMine() && text !== before) redraw(content, draw(found));
     return text;
   } catch (error) {
     if (isMine() && before === undefined)
       content.replaceChildren(h("p", { class: "problem" }, error.message));
     return before;
   }
+}
+
+// A control that somebody has just used keeps the focus.
+function redraw(content, drawn) {
+  const held = content.contains(document.activeElement) && document.activeElement.dataset.key;
+  content.replaceChildren(...flat(drawn));
+  if (held) content.querySelector(`[data-key="${CSS.escape(held)}"]`)?.focus();
+}
+
+// Look now for what has changed.
+export function again() {
+  wake();
 }
 
 export function leave() {

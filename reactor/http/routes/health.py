@@ -6,7 +6,6 @@ import asyncio
 
 from fastapi import APIRouter, Response
 
-from bus.errors import BusError
 from reactor.http.models import Health
 from reactor.http.services import Serves
 
@@ -29,6 +28,6 @@ async def readyz(services: Serves, response: Response) -> Health:
     """Say whether the parts of the master answer; 503 if one does not."""
     asked = (services.ask(part, "ping", seconds=PING_SECONDS) for part in PARTS)
     answers = await asyncio.gather(*asked, return_exceptions=True)
-    ok = not any(isinstance(answer, BusError) for answer in answers)
+    ok = all(answer is True for answer in answers)
     response.status_code = 200 if ok else 503
     return Health(ok=ok)

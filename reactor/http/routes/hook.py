@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from bus.tags import tagify
 from reactor.http import bodies
 from reactor.http.answers import Json
+from reactor.http.auth import address_of
 from reactor.http.errors import NoSuchThingError, TooManyError
 from reactor.http.hooks import Signed, hook_for
 from reactor.http.models import Fired
@@ -60,14 +61,18 @@ async def _take(request: Request, services: Services, path: str) -> Json:
     if found is None:
         who = services.auth.identify(request)
         need(who.may.may_fire(tag), f"fire {tag[:200]}")
-    wait = services.hook_rate.take(found.path if found else path)
-    if wait:
-        raise TooManyError(f"more than http_hook_rate webhooks for {path}", retry_after=wait)
+    shared = found.path if found else path
+    if found and found.is_signed:
+        # Whoever cannot sign takes none of the room of those who can.
+        _limit(services, f"{shared} from {address_of(request)}", path)
+    else:
+        _limit(services, shared, path)
     body = await request.body()
     signed: Signed | None = None
     if found:
         signed = found.verify(request.headers, body)
         if signed:
+            _limit(services, shared, path)
             services.replays.check(path, signed)
     try:
         seq = await services.fire(tag, event_of(request.headers, body))
@@ -76,6 +81,12 @@ async def _take(request: Request, services: Services, path: str) -> Json:
             services.replays.forget(path, signed)
         raise
     return Json({"success": True, "seq": seq})
+
+
+def _limit(services: Services, key: str, path: str) -> None:
+    wait = services.hook_rate.take(key)
+    if wait:
+        raise TooManyError(f"more than http_hook_rate webhooks for {path}", retry_after=wait)
 
 
 def event_of(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:

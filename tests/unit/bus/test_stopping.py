@@ -3,10 +3,11 @@
 import os
 import select
 import signal
+import socket
 
 import pytest
 
-from bus.stopping import SIGNALS, Stop
+from bus.stopping import ALIVE, ASK, SIGNALS, Stop
 from tests.support import open_descriptors
 
 
@@ -70,3 +71,22 @@ def test_closing_gives_the_descriptors_back(stop):
     for _ in range(10):
         Stop().close()
     assert open_descriptors() == before
+
+
+def test_who_asks_is_answered_by_the_loop():
+    """Once it drains, and not before; a signal alone is no question."""
+    reader, line = socket.socketpair()
+    stop = Stop((reader, line))
+    line.send(b"\x0f")
+    stop.drain()
+    with pytest.raises(BlockingIOError):
+        line.recv(64)
+    line.send(ASK)
+    with pytest.raises(BlockingIOError):
+        line.recv(64)
+    stop.drain()
+    assert line.recv(64) == ALIVE
+    assert not stop.is_set()
+    stop.leave()
+    stop.drain()  # whoever has only the writing end has nothing to empty
+    stop.close()

@@ -64,13 +64,16 @@ class Bench:
             actions=Actions({"event": self.calls, "exec": self.calls}),
             outbox=self.outbox,
             functions={},
-            snapshot=Snapshot(rules),
+            snapshot=self.in_force(rules),
             recall=self.recall,
             clock=lambda: self.now,
             wall_clock=lambda: START + self.now,
         )
         with JournalReader(self.path / "journal") as journal:
             self.engine.resume(journal)
+
+    def in_force(self, rules):
+        return Snapshot(rules)
 
     def recall(self, seq):
         with JournalReader(self.path / "journal") as journal:

@@ -13,7 +13,7 @@ from bus.errors import ConfigError
 from reactor.http import address, bodies, jsonout
 from reactor.http.errors import HttpError, ReplayError, UnauthorizedError
 from reactor.http.filters import MOST_GLOBS, Filter
-from reactor.http.hooks import Replays, hook_for, hooks_of
+from reactor.http.hooks import Replays, Signed, hook_for, hooks_of
 from reactor.http.permissions import permissions
 from reactor.http.slowdown import MOST, Rate, Slowdown
 
@@ -193,6 +193,21 @@ class TestHooks:
         replays.check("x", proof)
         now[0] += 61
         replays.check("x", proof)
+
+    def test_once_also_from_a_clock_that_is_ahead(self):
+        """It is good for longer, so it is remembered for longer."""
+        now = [1_000.0]
+        replays = Replays(60, lambda: now[0])
+        ahead = Signed("mark", at=1_050.0)
+        replays.check("x", ahead)
+        replays.check("x", Signed("other", at=1_000.0))
+        for _ in range(10):  # at most 1,100, until when it is good
+            now[0] += 10
+            with pytest.raises(ReplayError, match="came before"):
+                replays.check("x", ahead)
+        now[0] = 1_111.0
+        with pytest.raises(ReplayError, match="too long ago"):
+            replays.check("x", ahead)
 
 
 class TestSlowdown:

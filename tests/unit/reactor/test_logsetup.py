@@ -1,6 +1,8 @@
 """Where the log goes."""
 
+import json
 import logging
+import os
 import re
 import stat
 
@@ -31,6 +33,31 @@ def test_to_standard_error(capsys):
     (line,) = capsys.readouterr().err.splitlines()
     form = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INFO    \d+ a\.b: text\\nof\\rmany lines"
     assert re.fullmatch(form, line)
+
+
+def test_what_a_terminal_would_obey(capsys):
+    """It is shown: a stranger's address may stand in a line."""
+    logsetup.setup({})
+    logging.getLogger("a").info("GET /%s", "\x1b[2J\x9b\t\u2028é")
+    assert capsys.readouterr().err.endswith("GET /\\x1b[2J\\x9b\t\\u2028é\n")
+
+
+def test_in_json(tmp_path):
+    """A line a record, whatever is in it; a traceback is a field of it."""
+    path = tmp_path / "x.log"
+    logsetup.setup({"log_file": str(path), "log_format": "json"})
+    try:
+        raise ValueError("why\nthat")
+    except ValueError:
+        logging.getLogger("a").exception("failed %s", "\udc80\n\x1b")
+    logging.getLogger("a").info("b")
+    first, second = path.read_text().splitlines()
+    found = json.loads(first)
+    assert (found["level"], found["logger"], found["process"]) == ("error", "a", os.getpid())
+    assert found["message"] == "failed \udc80\n\x1b"
+    assert found["trace"].endswith("ValueError: why\nthat")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", found["time"])
+    assert "trace" not in json.loads(second)
 
 
 def test_to_a_file(tmp_path):

@@ -265,6 +265,60 @@ def test_one_that_hangs_is_killed_in_time(start):
     assert "one ends" in running.notes()
 
 
+ROUND = """
+        import select
+        def round_and_round(name):
+            def run(stop):
+                note(f"{name} begins {os.getpid()}")
+                while not stop.is_set():
+                    select.select([stop], [], [], 60)
+                    stop.drain()
+                    note(f"{name} comes round")
+                note(f"{name} ends")
+            return run
+"""
+
+
+def test_one_that_does_not_come_round_is_killed_and_started_again(start):
+    """Stopped, it is still a process that exists; the others are left alone."""
+    running = start(
+        ROUND
+        + """
+        one, two = round_and_round("one"), round_and_round("two")
+        supervise(Role("one", one, patience=3), Role("two", two, patience=3))
+        """
+    )
+    running.wait_for("ready")
+    pid = running.pid_of("one")
+    running.wait_for("one comes round")
+    os.kill(pid, signal.SIGSTOP)
+    running.wait_for("say one hangs: no sign of life for 3 s; it is killed", seconds=60)
+    running.wait_for("one begins", 2, seconds=30)
+    assert gone(pid)
+    assert running.end() == 0
+    assert len(running.wait_for("two begins")) == 1
+    assert {"one ends", "two ends"} <= set(running.notes())
+
+
+def test_one_that_never_came_round_is_left_to_itself(start):
+    """It may be mending its files; nor is one asked that is given any time."""
+    running = start(
+        ROUND
+        + """
+        first = serve("deaf").run
+        def deaf(stop):
+            time.sleep(1.5)
+            first(stop)
+        asked = round_and_round("asked")
+        supervise(Role("deaf", deaf, patience=0.2), Role("asked", asked, patience=0))
+        """
+    )
+    running.wait_for("deaf begins")
+    running.wait_for("asked begins")
+    assert running.end() == 0
+    assert not [line for line in running.notes() if "hangs" in line]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children")
 def test_a_killed_supervisor_leaves_nothing_behind(start):
     """The kernel ends the roles when the supervisor is gone."""

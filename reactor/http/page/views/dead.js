@@ -73,7 +73,9 @@ export const dead = list({
   open: (id) => (id ? showLetter(id) : pane.hide()),
   head: (found) => [
     found.letters.length
-      ? note(`${found.kept.toLocaleString("en")} reactions failed for good, also after their retries.`)
+      ? note(
+          `${found.kept.toLocaleString("en")} ${found.kept === 1 ? "reaction" : "reactions"} failed for good, also after retries.`,
+        )
       : null,
     found.dropped
       ? h(

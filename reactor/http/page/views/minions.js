@@ -85,7 +85,7 @@ export const minions = list({
       `${count((each) => each.key === "accepted").toLocaleString("en")} accepted, ` +
         `${count((each) => each.grains?.connected).toLocaleString("en")} connected` +
         (pending
-          ? `; ${pending.toLocaleString("en")} wait for their key to be accepted: compare fingerprints first`
+          ? `; ${pending.toLocaleString("en")} ${pending === 1 ? "waits for its" : "wait for their"} key to be accepted: compare fingerprints first`
           : ""),
     );
   },

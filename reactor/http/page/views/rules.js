@@ -1,6 +1,20 @@
 // The rules in force: counters, state, last error, source, and what each did lately.
 
-import { act, bare, cell, facts, h, lately, link, mark, note, place, toast, when } from "../dom.js";
+import {
+  act,
+  bare,
+  cell,
+  facts,
+  h,
+  lately,
+  link,
+  mark,
+  note,
+  place,
+  toast,
+  toggle,
+  when,
+} from "../dom.js";
 import { ask, first, session } from "../api.js";
 import { list } from "../list.js";
 import * as pane from "../pane.js";
@@ -10,7 +24,7 @@ import { whole } from "../verdict.js";
 
 const COLUMNS = [
   ["Rule", "w-name"],
-  ["State", "w-state"],
+  ["State", "w-switch"],
   ["Matched", "w-num wide"],
   ["Fired", "w-num"],
   ["Skipped", "w-num"],
@@ -25,6 +39,20 @@ const isOn = (rule) => rule.state === "on";
 
 function state(rule) {
   return mark(rule.state, isOn(rule) ? "good" : "warn");
+}
+
+// The switch of a rule, where its file leaves something to switch and this person may.
+function switchOf(rule, again) {
+  if (!session.may("rules") || (!isOn(rule) && !rule.switched_off)) return "";
+  return toggle(`Rule ${rule.name}`, isOn(rule), async (on) => {
+    const { return: done } = await ask(`/rules/${on ? "enable" : "disable"}`, { rules: [rule.name] });
+    toast(`${rule.name} is ${done[0].state}${done[0].why && on ? `: ${done[0].why}` : ""}.`);
+    await again();
+  });
+}
+
+function switched(rule, again) {
+  return h("div", { class: "row" }, state(rule), switchOf(rule, again));
 }
 
 const count = (value) => (value ?? 0).toLocaleString("en");
@@ -60,20 +88,25 @@ export const rules = list({
       : null,
   ],
   items: (found) => found.rules,
-  row: (rule) =>
+  row: (rule, again) =>
     row(
       place("rules", rule.name),
       rule.name,
       [
-        cell(state(rule)),
+        h("td", { class: "w-switch", title: rule.why_off || null }, switched(rule, again)),
         cell(count(rule.matched), "w-num wide"),
         cell(count(rule.fired), "w-num"),
         cell(count(rule.skipped), "w-num"),
         cell(rule.failed ? mark(count(rule.failed), "bad") : "0", "w-num"),
         cell(lately(rule.last_fired), "mono wide"),
-        cell(bare(rule.last_error, rule.source) || rule.last_skip, rule.last_error ? "bad" : "dim"),
+        rule.switched_off
+          ? cell(offSince(rule), "warn")
+          : cell(
+              bare(rule.last_error, rule.source) || rule.last_skip,
+              rule.last_error ? "bad" : "dim",
+            ),
       ],
-      { bad: Boolean(rule.last_error) },
+      { bad: Boolean(rule.last_error) && isOn(rule) },
     ),
 });
 
@@ -101,13 +134,27 @@ function showRule(name) {
   );
 }
 
+const offSince = (rule) =>
+  `switched off by ${rule.switched_off.user}, ${lately(rule.switched_off.at)}`;
+
+function whyOff(rule) {
+  return rule.switched_off
+    ? offSince(rule)
+    : `as its file says: change “enabled” in ${rule.source}`;
+}
+
+async function changed() {
+  pane.again();
+  await rules.again();
+}
+
 function ruleOf(rule, traces) {
   return [
     rule.description ? h("p", {}, rule.description) : "",
     facts([
       [
         "State",
-        isOn(rule) ? state(rule) : [state(rule), ` as its file says: change “enabled” in ${rule.source}`],
+        [switched(rule, changed), isOn(rule) ? "" : whyOff(rule)],
       ],
       ["Source", h("span", { class: "mono" }, rule.source)],
       ["On", h("span", { class: "mono" }, (rule.patterns ?? []).join("  "))],
