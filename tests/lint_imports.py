@@ -19,6 +19,7 @@ PURE = (
     "bus.errors",
     "bus.frames",
     "bus.jid",
+    "bus.jsontext",
     "bus.link.autosign",
     "bus.link.backoff",
     "bus.link.budget",

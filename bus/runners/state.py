@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from bus import jsontext
 from bus.config import minion_config
 from bus.event import get_event
 from bus.modules._errors import InvocationError
@@ -83,7 +83,7 @@ def _show(found: Mapping[str, Any], *, pretty: bool, as_json: bool) -> None:
     """Write one event at once: whoever reads through a pipe waits for it."""
     indent = _INDENT if pretty else None
     value = found if as_json else found["data"]
-    text = json.dumps(value, sort_keys=pretty, indent=indent, default=_as_text)
+    text = jsontext.shown(value, sort_keys=pretty, indent=indent, default=_as_text, cuts=True)
     sys.stdout.write(f"{text}\n" if as_json else f"{found['tag']}\t{text}\n")
     sys.stdout.flush()
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
+
+from bus import jsontext
 
 INDENT = 4
 RULE = "-" * 10
@@ -69,15 +70,15 @@ def scalar(value: Any) -> str:
 
 def compact(value: Any, widest: int = 0) -> str:
     """Return a value as JSON on one line, cut to ``widest`` characters if that is not 0."""
-    text = safe(json.dumps(value, default=_plain, ensure_ascii=False))
+    text = safe(jsontext.shown(value, default=_plain, ensure_ascii=False, cuts=True))
     return text if not widest or len(text) <= widest else text[: widest - 1] + "…"
 
 
 def as_json(value: Any, *, pretty: bool = False) -> str:
     """Return a value as JSON; what JSON has no form for becomes text."""
     if pretty:
-        return json.dumps(value, default=_plain, sort_keys=True, indent=4)
-    return json.dumps(value, default=_plain)
+        return jsontext.shown(value, default=_plain, sort_keys=True, indent=4, cuts=True)
+    return jsontext.shown(value, default=_plain, cuts=True)
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,6 @@ answers of the bus and the link server through their sockets.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections import deque
@@ -14,7 +13,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from bus import wire
-from bus.complaints import Complaints
 from bus.errors import BusError, WireError
 from bus.feed import Feed, Numbered
 from bus.journal import JournalReader
@@ -22,29 +20,29 @@ from bus.record import CAUSE, Event
 from reactor.engine.actions import Actions
 from reactor.engine.actions.functions import USER
 from reactor.engine.aftermath import Aftermath
+from reactor.engine.books import Books
 from reactor.engine.deadletters import DeadLetters
 from reactor.engine.firing import (
     REPEAT,
     Firing,
-    ProgramFiring,
-    Reaction,
-    hops_of,
+    firing_of,
     name_in_key,
     reaction_id,
     rule_key,
 )
+from reactor.engine.loopguard import LoopGuard
 from reactor.engine.loops import MAX_CHAIN, SelfFeeding
 from reactor.engine.outbox import OnFired, Outbox, nobody
 from reactor.engine.performing import Performer
+from reactor.engine.reports import report_tag, reported_since
 from reactor.engine.state import State, Unfinished
 from reactor.engine.statistics import Statistics
 from reactor.engine.traces import Traces
 from reactor.errors import DeposedError, ReactorError
 from reactor.rules.deciding import Announcement, Decider, Found, Outcome, Recall
-from reactor.rules.memory import MAX_KEYS, Memory
+from reactor.rules.memory import Memory
 from reactor.rules.model import Functions, Rule
 from reactor.rules.policies.expires import expired
-from reactor.rules.program import Reply
 from reactor.rules.replaying import Replaying
 from reactor.rules.snapshot import Snapshot
 
@@ -55,11 +53,6 @@ TURN = 500
 
 MAX_UNDER_WAY = 20_000
 """Firings under way before the engine reads no further: the journal holds what waits."""
-
-_CURSOR_EVERY = 0.5
-"""Seconds after which a cursor that moved past events without rules is written down."""
-
-_OWN = "reactor/"
 
 
 class Engine:
@@ -113,23 +106,26 @@ class Engine:
         self._functions, self._recall = functions, recall
         self._decider = Decider(functions, self._memory, recall)
         self._decider.use(snapshot, wall_clock())
-        self._performer = Performer(
-            actions, clock, on_progress=self._note_progress, on_end=self._report
-        )
         self.statistics = Statistics()
-        self._complaints = Complaints(clock)
-        self._max_chain = max_chain
         self._aftermath = Aftermath(
             traces or Traces(0), dead, self_feeding or SelfFeeding(0), wall_clock
+        )
+        self._loops = LoopGuard(max_chain, self._aftermath, self.statistics, self.announce, clock)
+        self._books = Books(
+            feed=feed,
+            state=state,
+            memory=self._memory,
+            aftermath=self._aftermath,
+            statistics=self.statistics,
+            clock=clock,
+        )
+        self._performer = Performer(
+            actions, clock, on_progress=self._books.progressed, on_end=self._report
         )
         self.traces.keep_only({rule_key(rule) for rule in snapshot.remembered})
         self._under_way: dict[tuple[int, str], Firing] = {}
         self._followers: deque[Firing] = deque()
         self._is_following = False
-        self._reported: list[tuple[int, str]] = []
-        self._progressed: set[tuple[int, str]] = set()
-        self._saved_seq = feed.after
-        self._saved_at = clock()
 
     @property
     def traces(self) -> Traces:
@@ -190,7 +186,7 @@ class Engine:
         begun = self._read() if self.can_read else []
         begun += self._pass_time()
         try:
-            self._save(begun)
+            self._books.save(begun, self._under_way)
         except DeposedError:
             raise
         except ReactorError as error:
@@ -228,16 +224,16 @@ class Engine:
         is only crossed off.
         """
         unfinished = self._state.unfinished()
-        reported = _reports_since(journal, unfinished[0].seq) if unfinished else frozenset()
+        reported = reported_since(journal, unfinished[0].seq) if unfinished else frozenset()
         rules = {rule_key(rule): rule for rule in self.snapshot.remembered}
         for left in unfinished:
             if reaction_id(f"{journal.bus_id}-{left.seq}", left.rule) in reported:
-                self._reported.append((left.seq, left.rule))
+                self._books.reported((left.seq, left.rule))
                 continue
             firing = self._revive(left, rules.get(left.rule.partition(REPEAT)[0]), journal)
             if firing:
                 self._begin_performing(firing)
-        self._save([])
+        self._books.save([], self._under_way)
         self._outbox.flush()
 
     # -- reading and planning -------------------------------------------------------------
@@ -260,10 +256,10 @@ class Engine:
         except WireError as error:
             log.warning("the event %d cannot be read: %s", seq, error)
             return []
-        if event.data.get("user") == USER or self._is_loop(event):
+        if event.data.get("user") == USER or self._loops.is_at_end_of_chain(event):
             return []
         if CAUSE in event.data:
-            rules = tuple([rule for rule in rules if not self._feeds_itself(rule, event)])
+            rules = tuple([rule for rule in rules if not self._loops.feeds_itself(rule, event)])
         found = self._decider.decide_for(rules, event, self._wall_clock())
         return self._begun(found, len(raw))
 
@@ -284,40 +280,6 @@ class Engine:
                 begun.append(firing)
         return begun
 
-    def _is_loop(self, event: Event) -> bool:
-        if hops_of(event) < self._max_chain:
-            return False
-        cause = event.data.get(CAUSE, {})
-        self.statistics.total["loops"] += 1
-        log.error(
-            "stopped a loop: %s came from a chain of %d reactions, the last of rule %s",
-            event.tag,
-            hops_of(event),
-            cause.get("rule"),
-        )
-        if not event.tag.startswith(_OWN):
-            why = (
-                f"the chain has {hops_of(event)} reactions, and reactor_max_chain is "
-                f"{self._max_chain}"
-            )
-            self._announce_loop(str(cause.get("rule")), event, why)
-        return True
-
-    def _feeds_itself(self, rule: Rule, event: Event) -> bool:
-        """Say whether a rule is stopped because it feeds itself; the first time, announce it."""
-        why, is_news = self._aftermath.stops(rule, rule_key(rule), event, self._clock())
-        if why:
-            self.statistics.total["loops"] += 1
-        if is_news:
-            log.error("stopped a loop: rule %s (%s): %s", rule.name, rule.source, why)
-            if not event.tag.startswith(_OWN):
-                self._announce_loop(rule.name, event, why)
-        return bool(why)
-
-    def _announce_loop(self, rule: str, event: Event, why: str) -> None:
-        data = {"rule": rule, "tag": event.tag, "seq": event.seq, "why": why}
-        self.announce("reactor/loop", {**data, "cause": event.data.get(CAUSE, {})})
-
     def _firing_of(self, outcome: Outcome, size: int = 0) -> Firing | None:
         """Count what became of an event, and return the firing if there is one."""
         rule_name = outcome.key.partition(REPEAT)[0]
@@ -337,7 +299,7 @@ class Engine:
             counters.skip = outcome.said
             self._aftermath.skipped(outcome, outcome.said, outcome.policy)
             return None
-        firing = self._make(outcome)
+        firing = firing_of(outcome, self._clock())
         if outcome.rule.mode is not None:
             admission = self._performer.admit(firing, outcome.rule.mode, rule_name, outcome.lane)
             if admission.how == "refuse":
@@ -353,32 +315,6 @@ class Engine:
         self._aftermath.began(firing, outcome, size)
         return firing
 
-    def _make(self, outcome: Outcome) -> Firing:
-        """Return a firing; one whose plan failed has an error and no calls, and ends at once."""
-        rule, event, plan = outcome.rule, outcome.event, outcome.plan
-        reaction = Reaction.of(rule, outcome.key, event)
-        key = (event.seq, outcome.key)
-        if plan.program is not None:
-            return ProgramFiring(
-                reaction=reaction,
-                key=key,
-                calls=(),
-                in_sequence=True,
-                begun_at=self._clock(),
-                window=outcome.window,
-                run=plan.program.run(reaction.id),
-                keeps_results=plan.program.uses_results,
-            )
-        return Firing(
-            reaction=reaction,
-            key=key,
-            calls=plan.calls,
-            in_sequence=rule.style == "native",
-            begun_at=self._clock(),
-            errors={0: outcome.error} if outcome.error else {},
-            window=outcome.window,
-        )
-
     def _revive(self, left: Unfinished, rule: Rule | None, journal: JournalReader) -> Firing | None:
         rows = journal.read(left.seq - 1, 1, left.seq)
         why = "its event is no longer in the journal" if not rows else "its rule is gone"
@@ -387,15 +323,17 @@ class Engine:
             outcome = self._decider.plan_again(rule, left.rule, event, left.window)
             firing = self._firing_of(outcome)
             if firing:
-                _remember(firing, left)
+                firing.take_up(left.done, left.replies)
                 return firing
             why = "its rule no longer applies"
         log.warning("the reaction of %s to event %d is dead: %s", left.rule, left.seq, why)
         source = str(rule.source) if rule else left.rule.partition("::")[0]
         self._aftermath.gone(left, source, journal, why)
         name = name_in_key(left.rule)
-        self._put(_tag(name, "dead"), {"rule": name, "event": {"seq": left.seq}, "error": why})
-        self._reported.append((left.seq, left.rule))
+        self._put(
+            report_tag(name, "dead"), {"rule": name, "event": {"seq": left.seq}, "error": why}
+        )
+        self._books.reported((left.seq, left.rule))
         return None
 
     # -- acting ---------------------------------------------------------------------------
@@ -431,49 +369,7 @@ class Engine:
         finally:
             self._is_following = False
 
-    def _note_progress(self, firing: Firing) -> None:
-        self._progressed.add(firing.key)
-
     # -- writing down and reporting -------------------------------------------------------
-
-    def _save(self, begun: list[Firing], *, cursor_too: bool = False) -> None:
-        seq, now = self._feed.after, self._clock()
-        if self._memory.evicted:
-            self._say_what_was_evicted()
-        going = [self._under_way[key] for key in self._progressed if key in self._under_way]
-        due = cursor_too or now - self._saved_at > _CURSOR_EVERY
-        moved = due and (seq != self._saved_seq or self._memory.has_changes)
-        if self._aftermath.has_letters:
-            self._state.check_term()  # they go into a file of their own
-        self._aftermath.flush()
-        if not (begun or going or moved or self._reported):
-            return
-        self._state.save(
-            bus_id=self._feed.bus_id,
-            seq=seq,
-            begun=[firing.key for firing in begun],
-            finished=self._reported,
-            progress={
-                firing.key: firing.done for firing in going if not isinstance(firing, ProgramFiring)
-            },
-            windows={firing.key: firing.window for firing in begun if firing.window},
-            replies={
-                firing.key: firing.replies for firing in going if isinstance(firing, ProgramFiring)
-            },
-            cells=self._memory.take_changes() if self._memory.has_changes else (),
-        )
-        self._reported = []
-        self._progressed.clear()
-        self._saved_seq, self._saved_at = seq, now
-
-    def _say_what_was_evicted(self) -> None:
-        for (key, policy), count in self._memory.take_evicted().items():
-            self.statistics.total["evicted"] += count
-            text = (
-                f"rule {name_in_key(key)}: {policy.partition('-')[0]} has more than {MAX_KEYS} "
-                "keys: those that were not seen for longest are forgotten"
-            )
-            self._complaints.add("evicted", text, count)
 
     def again(self, rule: Rule, event: Event, left: Unfinished) -> bool:
         """Have a rule react to an event of before: a retry, or a replay under a key of its own.
@@ -503,10 +399,10 @@ class Engine:
         if firing is None:
             return False
         if not firing.errors:
-            _remember(firing, left)
+            firing.take_up(left.done, left.replies)
         firing.is_retry = True
         try:
-            self._save([firing])
+            self._books.save([firing], self._under_way)
         except ReactorError:
             self._under_way.pop(firing.key, None)
             self._performer.withdraw(firing)
@@ -517,7 +413,7 @@ class Engine:
 
     def save_cursor(self) -> None:
         """Write down how far the engine has read and what was reported: before it stops."""
-        self._save([], cursor_too=True)
+        self._books.save([], self._under_way, cursor_too=True)
 
     def _put_back(self, begun: list[Firing], error: ReactorError) -> None:
         """Without a state nothing may begin: read these events again when it can be written."""
@@ -527,7 +423,7 @@ class Engine:
             self._performer.withdraw(firing)
         self._memory.load(self._state.cells())
         self._decider.use(self.snapshot, self._wall_clock())
-        self._feed.start_after(self._saved_seq)
+        self._feed.start_after(self._books.saved_seq)
 
     def _report(self, firing: Firing) -> None:
         counters = self.statistics.of(firing.key[1].partition(REPEAT)[0])
@@ -548,40 +444,12 @@ class Engine:
             if error:
                 log.error("the report on %s was refused: %s", firing.reaction.id, error)
             if self._under_way.pop(firing.key, None):
-                self._reported.append(firing.key)
+                self._books.reported(firing.key)
 
         self.statistics.total[how] += 1
         data = firing.report(self._clock() - firing.begun_at)
         data[CAUSE] = firing.reaction.cause()
-        tag = _tag(firing.reaction.rule, how)
+        tag = report_tag(firing.reaction.rule, how)
         if not self._put(tag, data, reported):
             self._put(tag, {**data, "calls": []}, reported)
         self._follow(firing.key)
-
-
-def _reports_since(journal: JournalReader, seq: int) -> frozenset[str]:
-    """Return the ids of the reactions that the journal says are done or failed."""
-    prefix = f"{_OWN}reaction/".encode()
-    found = set()
-    for number, raw in journal.scan(seq):
-        if raw.startswith(prefix):
-            with contextlib.suppress(WireError):
-                found.add(Event.from_wire(raw, number).data.get("id", ""))
-    return frozenset(found)
-
-
-def _remember(firing: Firing, left: Unfinished) -> None:
-    """Let a firing begin where it was when the engine ended."""
-    if isinstance(firing, ProgramFiring):
-        firing.replies = dict(left.replies)
-        firing.past = {ident: Reply(*reply) for ident, reply in left.replies.items()}
-    else:
-        firing.done |= {number for number in left.done if number < len(firing.calls)}
-
-
-def _tag(rule: str, how: str) -> str:
-    """Return the tag of a report; a rule's name may hold what a tag may not."""
-    name = rule
-    if not rule.isprintable():
-        name = "".join(char if char.isprintable() else "?" for char in rule)
-    return f"{_OWN}reaction/{name}/{how}"

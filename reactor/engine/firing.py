@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bus.record import CAUSE, Event
+from reactor.rules.deciding import Outcome
 from reactor.rules.identity import REPEAT, name_in_key, reaction_id, rule_key
 from reactor.rules.model import Call, Rule
 from reactor.rules.policies import Policy
@@ -18,6 +19,7 @@ __all__ = [
     "Firing",
     "ProgramFiring",
     "Reaction",
+    "firing_of",
     "hops_of",
     "name_in_key",
     "reaction_id",
@@ -139,6 +141,14 @@ class Firing:
         else:
             self.errors[number] = error
 
+    def take_up(
+        self,
+        done: frozenset[int],
+        replies: Mapping[str, tuple[Any, str | None]],  # noqa: ARG002 - a program's
+    ) -> None:
+        """Begin where it was when the engine ended."""
+        self.done |= {number for number in done if number < len(self.calls)}
+
     @property
     def ended(self) -> bool:
         """Whether nothing more will run."""
@@ -252,6 +262,15 @@ class ProgramFiring(Firing):
         self.replies[self.calls[number].ident] = (kept, error)
         self._go_on(Reply(result, error))
 
+    def take_up(
+        self,
+        done: frozenset[int],  # noqa: ARG002 - what has no program goes by numbers
+        replies: Mapping[str, tuple[Any, str | None]],
+    ) -> None:
+        """Begin where it was when the engine ended: what was replied is not asked again."""
+        self.replies = dict(replies)
+        self.past = {ident: Reply(*reply) for ident, reply in replies.items()}
+
     def go_on(self) -> None:
         """End a pause."""
         self.pause = None
@@ -287,3 +306,30 @@ class ProgramFiring(Firing):
     def error(self) -> str:
         """The error that ended it."""
         return self._outcome
+
+
+def firing_of(outcome: Outcome, begun_at: float) -> Firing:
+    """Return a firing; one whose plan failed has an error and no calls, and ends at once."""
+    rule, event, plan = outcome.rule, outcome.event, outcome.plan
+    reaction = Reaction.of(rule, outcome.key, event)
+    key = (event.seq, outcome.key)
+    if plan.program is not None:
+        return ProgramFiring(
+            reaction=reaction,
+            key=key,
+            calls=(),
+            in_sequence=True,
+            begun_at=begun_at,
+            window=outcome.window,
+            run=plan.program.run(reaction.id),
+            keeps_results=plan.program.uses_results,
+        )
+    return Firing(
+        reaction=reaction,
+        key=key,
+        calls=plan.calls,
+        in_sequence=rule.style == "native",
+        begun_at=begun_at,
+        errors={0: outcome.error} if outcome.error else {},
+        window=outcome.window,
+    )

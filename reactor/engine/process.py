@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,26 +38,25 @@ from reactor.engine.actions.logline import LogAction
 from reactor.engine.actions.notify import NotifyAction
 from reactor.engine.backlog import Backlog
 from reactor.engine.deadletters import DeadLetters, dead_path
+from reactor.engine.deferred import Deferred
 from reactor.engine.engine import Engine
 from reactor.engine.fencing import fence
-from reactor.engine.firing import rule_key
 from reactor.engine.jobreturns import JobReturns
 from reactor.engine.loops import SelfFeeding
 from reactor.engine.outbox import Outbox
 from reactor.engine.pool import Mailbox, WorkerPool
-from reactor.engine.reload import Reloader
+from reactor.engine.recalling import Recalling
+from reactor.engine.rulesinforce import RulesInForce
 from reactor.engine.seat import MAIN, Seat, Term
 from reactor.engine.secrets import Secrets
 from reactor.engine.service import Keeper, Service
 from reactor.engine.sources import ConfiguredRules
 from reactor.engine.state import State, prepare, state_path
-from reactor.engine.statistics import describe_rules
 from reactor.engine.switchboard import Switchboard
 from reactor.engine.traces import Traces
 from reactor.engine.tracestore import TraceStore, read_traces, trace_path
-from reactor.errors import DeposedError, ReactorError
+from reactor.errors import DeposedError
 from reactor.rules.model import Functions
-from reactor.rules.snapshot import Problem, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +74,6 @@ PATIENCE = 10.0
 
 _DRAIN = 0.7
 """Seconds to let reactions end when the process is told to stop; the rest is resumed later."""
-
-_MOST_REMAINING = 20
-"""How many problems that were there before the event of a reload repeats."""
 
 
 COLLECTING = (50_000, 20, 50)
@@ -163,8 +159,8 @@ class ReactorRole:
         self._ticked_at = self._answered_at = 0.0
         self._mailbox = Mailbox()
         self._returns: JobReturns | None = None
-        self._recalling: JournalReader | None = None
-        stack.callback(self._close_recalling)
+        self._recalling = Recalling(str(opts["state_dir"]))
+        stack.callback(self._recalling.close)
         self._backlog = Backlog()
         stack.callback(self._mailbox.close)
         producer = leading.term.producer if leading else None
@@ -188,6 +184,7 @@ class ReactorRole:
         stack.callback(dead.close)
         self._switchboard = Switchboard(state)
         self._engine = self._make_engine(state, dead)
+        self._in_force = RulesInForce(self._rules, self._switchboard, self._engine, self._mailbox)
         self._service = Service(self._engine, dead, journal_path(opts["state_dir"]))
         traces = TraceStore(trace_path(opts["state_dir"]))
         stack.callback(traces.close)
@@ -195,19 +192,16 @@ class ReactorRole:
         self._complaints = Complaints()
         self._server = rpc.open_server(self._address(), self._methods(), self._complaints)
         stack.callback(self._server.close)
-        self._reloader = Reloader(self._rules, self._switchboard.loaded, self._on_loaded)
-        stack.callback(self._reloader.close)
+        stack.callback(self._in_force.close)
 
     def begin(self) -> None:
         """Begin what comes before the loop."""
         self._replace_former()
-        snapshot = self._engine.snapshot
-        self._announce_problems(snapshot, ())
-        log.info("the reactor serves %d rules", len(snapshot.rules))
+        self._in_force.begin()
         self._resume()
         if self._leading is not None:
             self._leading.seat.open()
-        self._reloader.start()
+        self._in_force.watch()
 
     def serve(self) -> None:
         """Run the loop until the end is asked for, then let what is under way end.
@@ -383,7 +377,7 @@ class ReactorRole:
             state=state,
             actions=actions,
             outbox=self._outbox,
-            functions=_Deferred(self._load_modules),
+            functions=Deferred(self._load_modules),
             snapshot=self._switchboard.use(self._rules.load()),
             is_full=lambda: self._pool.is_full or self._background.is_full,
             recall=self._recall,
@@ -399,20 +393,7 @@ class ReactorRole:
 
     def _recall(self, seq: int) -> Event | None:
         """Return an event that a rule waited upon, from the journal."""
-        try:
-            if self._recalling is None:
-                self._recalling = JournalReader(journal_path(self._opts["state_dir"]))
-            rows = self._recalling.read(seq - 1, 1, seq)
-            return Event.from_wire(rows[0][1], seq, self._recalling.bus_id) if rows else None
-        except BusError as error:
-            log.warning("the event %d cannot be read again: %s", seq, error)
-            self._close_recalling()
-            return None
-
-    def _close_recalling(self) -> None:
-        if self._recalling is not None:
-            self._recalling.close()
-            self._recalling = None
+        return self._recalling.event(seq)
 
     def _load(self, load: Callable[..., loader.Functions]) -> Callable[[], loader.Functions]:
         return functools.partial(load, self._opts)
@@ -421,115 +402,20 @@ class ReactorRole:
         """Load execution functions on the master, as ``salt[...]`` in templates."""
         return loader.execution_modules(self._opts, grains=loader.grains(self._opts))
 
-    # -- rules ----------------------------------------------------------------------------
-
-    def _on_loaded(self, snapshot: Snapshot, seconds: float) -> None:
-        """Have the loop put a new snapshot in force."""
-        self._mailbox.put(lambda: self._swap(snapshot, seconds))
-
-    def _swap(self, snapshot: Snapshot, seconds: float) -> None:
-        old = self._engine.snapshot
-        snapshot = self._switchboard.use(snapshot)
-        self._engine.swap(snapshot)
-        solved = [problem for problem in old.problems if problem not in snapshot.problems]
-        log.info(
-            "%d rules in force after a reload of %.3f s%s",
-            len(snapshot.rules),
-            seconds,
-            _standing(len(snapshot.problems), len(solved)),
-        )
-        remaining = self._announce_problems(snapshot, old.problems)
-        before = {rule_key(rule): rule for rule in old.rules}
-        after = {rule_key(rule): rule for rule in snapshot.rules}
-        changed = [key for key, rule in after.items() if before.get(key) != rule]
-        self._engine.announce(
-            "reactor/rules/reloaded",
-            {
-                "version": snapshot.version,
-                "rules": len(snapshot.rules),
-                "changed": sorted(after[key].name for key in changed),
-                "removed": sorted(before[key].name for key in before.keys() - after.keys()),
-                "problems": len(snapshot.problems),
-                "remaining": [_describe(problem) for problem in remaining[:_MOST_REMAINING]],
-                "solved": len(solved),
-                "seconds": round(seconds, 6),
-            },
-        )
-
-    def _announce_problems(
-        self, snapshot: Snapshot, known: tuple[Problem, ...]
-    ) -> tuple[Problem, ...]:
-        """Log every problem, fire an event for each new one, and return those known before."""
-        for problem in snapshot.problems:
-            log.error("%s", problem)
-            if problem not in known:
-                self._engine.announce("reactor/rules/error", _describe(problem))
-        return tuple(problem for problem in snapshot.problems if problem in known)
-
     # -- what can be asked ----------------------------------------------------------------
 
     def _methods(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
         return {
             "ping": lambda _: True,
             "status": lambda _: self._status(),
-            "rules": lambda _: self._describe_rules(),
-            "rules.named": self._named_rules,
-            "rules.switch": self._switch_rules,
-            "reload": lambda _: self._reload(),
-            "map.list": lambda _: self._rules.entries,
-            "map.add": self._add_entry,
-            "map.delete": self._delete_entry,
+            **self._in_force.methods(),
             **self._service.methods(),
         }
-
-    def _describe_rules(self) -> dict[str, Any]:
-        found = describe_rules(self._engine.snapshot, self._engine.statistics, rule_key)
-        return {**found, "switches": [each.describe() for each in self._switchboard.off.values()]}
-
-    def _named_rules(self, params: dict[str, Any]) -> list[str]:
-        return self._switchboard.named(_texts(params["rules"]), on=bool(params["on"]))
-
-    def _switch_rules(self, params: dict[str, Any]) -> list[dict[str, Any]]:
-        """Switch rules between two events; what has begun ends as it would have."""
-        user = str(params.get("user") or "unknown")
-        on = bool(params["on"])
-        found = self._switchboard.switch(_texts(params["rules"]), user, on=on)
-        changed = [each for each in found if each.changed]
-        if changed:
-            self._engine.swap(self._switchboard.in_force())
-        for each in changed:
-            log.info("rule %s: switched %s by %s", each.rule, "on" if on else "off", user)
-            self._engine.announce(*self._switchboard.event(each, user))
-        return [each.describe() for each in found]
-
-    def _add_entry(self, params: dict[str, Any]) -> dict[str, Any]:
-        glob, files = str(params["event"]), [str(file) for file in params["reactors"]]
-        self._rules.add_entry(glob, files)
-        self._reloader.poke()
-        return {"status": True, "comment": f"{glob}: added until the reactor is started anew"}
-
-    def _delete_entry(self, params: dict[str, Any]) -> dict[str, Any]:
-        glob = str(params["event"])
-        known = self._rules.delete_entry(glob)
-        self._reloader.poke()
-        comment = "deleted until the reactor is started anew" if known else "is not in the map"
-        return {"status": known, "comment": f"{glob}: {comment}"}
-
-    def _reload(self) -> bool:
-        self._reloader.poke()
-        return True
 
     def _status(self) -> dict[str, Any]:
         engine = self._engine
         return {
-            "rules": len(engine.snapshot.rules),
-            "problems": len(engine.snapshot.problems),
-            "switched_off": len(engine.snapshot.switched_off),
-            "off": [
-                f"the rule {rule.name} is {switch.why}"
-                for rule, switch in engine.snapshot.switched_off[:_MOST_REMAINING]
-            ],
-            "paths": list(self._rules.paths),
+            **self._in_force.status(),
             "seq": self._feed.after,
             "behind": engine.behind,
             "under_way": engine.under_way,
@@ -539,53 +425,6 @@ class ReactorRole:
             "counters": {**engine.statistics.total, **self._complaints.counters},
             **({"leader": self._leading.seat.describe()} if self._leading else {}),
         }
-
-
-class _Deferred(Mapping[str, Callable[..., Any]]):
-    """Functions that are loaded when a template first asks for one."""
-
-    def __init__(self, load: Callable[[], Functions]) -> None:
-        self._functions = functools.cache(load)
-
-    def __getitem__(self, name: str) -> Callable[..., Any]:
-        return self._functions()[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._functions()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._functions())
-
-    def __len__(self) -> int:
-        return len(self._functions())
-
-
-def _texts(values: Any) -> list[str]:
-    """Return the names that somebody asks about.
-
-    Raises:
-        ReactorError: they are none.
-    """
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise ReactorError("rules are named by a list of texts")
-    return values
-
-
-def _standing(problems: int, solved: int) -> str:
-    """Return the words about problems that end the line on a reload."""
-    if problems:
-        return f"; problems: {problems}"
-    return "; no problems now" if solved else ""
-
-
-def _describe(problem: Problem) -> dict[str, Any]:
-    return {
-        "source": str(problem.source),
-        "file": problem.source.path,
-        "line": problem.source.line,
-        "message": problem.message,
-        "kept": problem.kept,
-    }
 
 
 def _open_feed(opts: Mapping[str, Any], state: State, stop: Stop) -> Feed:

@@ -199,10 +199,13 @@ class _Conversion:
         """Return an expression without the names that ``{% set %}`` gave, or None."""
         try:
             tree = Environment(autoescape=True).parse("{{ " + text + " }}")
+            names = {node.name for node in tree.find_all(nodes.Name)}
         except TemplateSyntaxError as error:
             self._trouble(line, f"{text!r}: {error.message}")
             return None
-        names = {node.name for node in tree.find_all(nodes.Name)}
+        except RecursionError:
+            self._trouble(line, f"{text[:80]!r}... nests too deeply")
+            return None
         if "salt" in names:
             self._trouble(line, f"{text!r} calls a function of the master; a native rule cannot")
             return None

@@ -39,6 +39,7 @@ EXTRA_NAMES: Mapping[str, str] = {
 _ALL_NAMES = frozenset({*NAMES, *EXTRA_NAMES})
 
 _CACHED = 4_096
+_TOO_DEEP = "it nests too deeply"
 _GLOBALS = ("dict", "range")
 _MARKS = re.compile(r"\{\{|\{%|\{#")
 
@@ -120,7 +121,10 @@ class Compiler:
         Raises:
             ExpressionError: it is no expression, or uses a name, filter or test that is unknown.
         """
-        return self._cached_expression(text)
+        try:
+            return self._cached_expression(text)
+        except RecursionError as error:
+            raise ExpressionError(_TOO_DEEP) from error
 
     def template(self, text: str) -> Expression:
         """Compile text with ``{{ }}`` in it.
@@ -131,7 +135,10 @@ class Compiler:
         Raises:
             ExpressionError: as for `expression`, or there is ``{% %}`` in it.
         """
-        return self._cached_template(text)
+        try:
+            return self._cached_template(text)
+        except RecursionError as error:
+            raise ExpressionError(_TOO_DEEP) from error
 
     def _expression(self, text: str) -> Expression:
         if _MARKS.search(text):

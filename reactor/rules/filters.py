@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 import shlex
 import uuid
@@ -17,6 +16,7 @@ from jinja2 import Undefined
 from jinja2.exceptions import FilterArgumentError
 from yaml.representer import RepresenterError
 
+from bus import jsontext
 from reactor.rules.bounds import check_size
 from reactor.rules.regexes import Regex
 
@@ -59,7 +59,7 @@ def to_json(value: Any, sort_keys: bool = True, indent: int | None = None) -> st
     if indent is not None and not 0 <= indent <= 16:
         raise FilterArgumentError("json: indent is a number from 0 to 16")
     # YAML knows no surrogate pairs, so letters stand for themselves except where it refuses them.
-    text = json.dumps(
+    text = jsontext.shown(
         value, sort_keys=sort_keys, indent=indent, ensure_ascii=False, default=_refuse
     )
     return _NOT_FOR_YAML.sub(lambda found: f"\\u{ord(found.group()):04x}", text)

@@ -158,6 +158,12 @@ class Makers:
 
     def _made(self, text: Text) -> RuleFile:
         try:
+            return self._read(text)
+        except Exception as error:  # the boundary of a file: it must not take others with it
+            return RuleFile(text.digest, errors=(_unreadable(text, error),), good=False)
+
+    def _read(self, text: Text) -> RuleFile:
+        try:
             value, lines = load(text.text, text.path)
         except YamlError as error:
             broken = RuleError(error.problem, text.path, error.line)
@@ -182,6 +188,14 @@ class Makers:
             return Checked(text.digest, self.templates.references(text.text, text.path))
         except RuleError as error:
             return Checked(text.digest, error=error)
+        except Exception as error:  # the boundary of a file, as above
+            return Checked(text.digest, error=_unreadable(text, error))
+
+
+def _unreadable(text: Text, error: Exception) -> RuleError:
+    if isinstance(error, RecursionError):
+        return RuleError("it nests too deeply", text.path)
+    return RuleError(f"it cannot be read: {type(error).__name__}: {error}", text.path)
 
 
 class _Load:

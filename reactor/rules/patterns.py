@@ -7,6 +7,9 @@ from collections.abc import Iterable
 
 _MAGIC = re.compile(r"([*?\[])")
 _LITERAL = re.compile(r"\^?(?:\\A)?([A-Za-z0-9_/@:,;=-]*)")
+_ESCAPED = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+"""A letter after a backslash, and a class: no bracket in them opens a group."""
+
 _OPTIONAL = ("?", "*", "{")
 
 
@@ -35,7 +38,8 @@ def _glob(pattern: str, match: str) -> str:
 
 def _certain_head(pattern: str) -> str:
     """Return a text that every tag begins with which the regular expression matches."""
-    if "|" in re.sub(r"\([^()]*\)", "", pattern) or "(?" in pattern:
+    bare = _ESCAPED.sub("", pattern)
+    if "|" in re.sub(r"\([^()]*\)", "", bare) or "(?" in pattern:
         return ""  # an alternative at the top, or a flag that lets letters mean others
     found = _LITERAL.match(pattern)
     head = found[1] if found else ""

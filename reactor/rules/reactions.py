@@ -156,6 +156,8 @@ def _local(ident: str, function: str, options: dict[str, Any], place: _Place, wa
     old_type = options.pop("expr_form", "glob")
     target_type = options.pop("tgt_type", old_type)
     args, kwargs = _arguments(options, place, warn)
+    # How long Salt's client waits for its own request; here a job's timeout would end the job.
+    options.pop("timeout", None)
     _warn_of_unknown(options, place, warn)
     return Call(
         "local",

@@ -17,7 +17,7 @@ from reactor.errors import ReactorError
 if TYPE_CHECKING:
     import regex
 
-LIMIT = 0.5
+LIMIT = 0.2
 """Seconds of processor time that one match may take."""
 
 MAX_PATTERN = 1_000

@@ -6,7 +6,6 @@ What an event carries is only ever a value: it cannot become a key, an action or
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 from jinja2 import Undefined
 from jinja2.exceptions import UndefinedError
 
+from bus import jsontext
 from bus.errors import TagError
 from bus.tags import check_tag
 from bus.yamlfile import Lines
@@ -383,7 +383,7 @@ def key_text(value: Any) -> str:
     if isinstance(value, str):
         text = str(value)
     else:
-        text = json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
+        text = jsontext.shown(value, sort_keys=True, ensure_ascii=False)
     if len(text) <= _LONGEST_KEY:
         return text
     digest = hashlib.blake2s(text.encode(errors="replace"), digest_size=12).hexdigest()

@@ -216,7 +216,7 @@ def test_changed_rules_are_announced(reactor):
 
 def test_problems_that_remain_are_said_again(reactor, caplog):
     """Each reload says how many are left and which, and says it when the last one is gone."""
-    caplog.set_level("INFO", "reactor.engine.process")
+    caplog.set_level("INFO", "reactor.engine.rulesinforce")
     rules = Path(reactor.opts["config_dir"], "rules")
     seq = reactor.fire("mark")
     (rules / "bad.yaml").write_text("one: {onn: a}\ntwo: {onn: b}\n")

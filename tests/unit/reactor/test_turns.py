@@ -1,6 +1,8 @@
 """`mode` where nothing runs: on a simulated clock, with actions that last as long as is said."""
 
+import heapq
 import json
+import random
 
 import pytest
 from click.testing import CliRunner
@@ -20,6 +22,7 @@ from reactor.rules.turns import Turns
 from reactor.suites import run_file
 from reactor.testing import RuleTest
 from tests.unit.reactor.rules.rule_tools import START, built, iso
+from tests.unit.reactor.test_engine_rules import Bench
 
 
 @pytest.fixture
@@ -259,3 +262,53 @@ def test_one_that_takes_a_minute_runs_sixty_times_an_hour(rules):
     one = rules("  mode: single\n", takes="1m")
     ran = sum(len(_fired(one, second, second)) for second in range(0, 3600, 5))
     assert ran == 60
+
+
+TAKES = {"do[0]": 3.0, "do[1]": 2.0}
+
+
+def _engine_begins(folder, text, arrivals):
+    """Run the engine itself, with actions that end when they are said to; return what it begins."""
+    bench = Bench(folder, text)
+    ends, seen = [], 0
+    todo = [(at, "", number) for number, at in enumerate(arrivals)]
+    while todo or ends:
+        at, name, number = heapq.heappop(ends if ends and (not todo or ends < todo) else todo)
+        bench.now = at
+        if not name:
+            bench.fire("x", n=number)
+        elif name not in bench.calls.cancelled:
+            bench.calls.end(name)
+        bench.turns()
+        for begun in bench.started[seen:]:
+            seconds = TAKES["do[0]" if begun.startswith("a") else "do[1]"]
+            heapq.heappush(ends, (at + seconds, begun, 0))
+        seen = len(bench.started)
+    bench.state.close()
+    bench.journal.close()
+    return bench.started
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "mode", ["single", "restart", "queued", "queued\n  max: 3", "parallel\n  max: 2"]
+)
+def test_the_engine_begins_the_same(tmp_path, mode, seed):
+    """The same reactions in the same order, and of those that are ended the same actions."""
+    chance, at, arrivals = random.Random(seed), 0.0, []
+    for number in range(30):
+        at = int(at) + chance.randint(0, 5) + 0.03 * number  # so that nothing is at the same time
+        arrivals.append(at)
+    text = (
+        f"r:\n  on: x\n  mode: {mode}\n  by: data.n % 2\n  do:\n"
+        "    - event: 'a-{{ data.n }}'\n    - event: 'b-{{ data.n }}'\n"
+    )
+    (tmp_path / "r.yaml").write_text(text)
+    rules = RuleTest(tmp_path / "r.yaml", takes=TAKES)
+    for number, moment in enumerate(arrivals):
+        rules.fire("x", {"n": number}, at=moment)
+    rules.finish()
+    told = [call["event"] for call in rules.calls]
+    begun = _engine_begins(tmp_path, text, arrivals)
+    assert sorted(told) == sorted(begun)
+    assert [name for name in told if name[0] == "a"] == [name for name in begun if name[0] == "a"]

@@ -94,7 +94,7 @@ RULE = _rules()
 
 def _calls(value, tag="x/y"):
     data = {"v": value, "n": 1, "list": [value, value]}
-    event = Event(tag, {**data, value: value} if isinstance(value, str) else data, 1, "b")
+    event = Event(tag, {**data, "more": {str(value): value}}, 1, "b")
     assert Snapshot([RULE]).match(tag)
     plan = RULE.plan(event, {})
     calls, run = [], plan.program.run("seed")

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from bus.record import Event
+from reactor.errors import RuleError
+from reactor.rules.converting import convert
 from reactor.rules.loading import RuleSet
 from reactor.rules.model import Source
+from reactor.rules.native import Builder
 
 RULE = "{name}:\n  on: {on}\n  do:\n    - event: done/{name}\n"
 
@@ -371,3 +374,79 @@ def test_what_an_event_decides_waits_for_one(folder):
     folder.write("a.sls", "y: {{ '{' }}lcal.test.ping: [{tgt: x}]}")
     snapshot = folder.rule_set(reactor_map=[{"x": "a.sls"}]).load()
     assert not snapshot.problems
+
+
+DEEP = [
+    "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+    "{{ " + "not " * 20_000 + "1 }}",
+    "{{ data" + ".a" * 20_000 + " }}",
+    "{{ 1" + "|string" * 20_000 + " }}",
+    "{{ " + "[" * 5000 + "]" * 5000 + " }}",
+    "{% if 1 %}" * 3000 + "{% endif %}" * 3000,
+    "{% for i in [1] %}" * 100 + "{{ i }}" + "{% endfor %}" * 100,
+    "{% include 'f.sls' %}",
+    "a: " + "[" * 20_000 + "]" * 20_000,
+]
+DEEP_WHEN = [
+    "(" * 5000 + "1" + ")" * 5000,
+    "data.x" + " and data.x" * 20_000,
+    "not " * 20_000 + "1",
+]
+
+
+@pytest.mark.parametrize("text", DEEP)
+def test_a_reactor_file_that_nests_too_deeply_harms_no_other(tmp_path, text):
+    """It is refused when it is read, or fails for its event: it ends no load."""
+    (tmp_path / "f.sls").write_text(text)
+    (tmp_path / "good.yaml").write_text("good: {on: x, do: [{event: y}]}\n")
+    one = RuleSet(
+        reactor_map=[{"x": str(tmp_path / "f.sls")}],
+        rules=[str(tmp_path / "good.yaml")],
+        conf_dir=str(tmp_path),
+    )
+    snapshot = one.load()
+    assert "good" in [rule.name for rule in snapshot.rules]
+    event = Event("x", {"x": 1}, 1, "b")
+    failed = [str(problem) for problem in snapshot.problems]
+    for rule in snapshot.rules:
+        if rule.style == "salt":
+            with pytest.raises(RuleError) as caught:
+                rule.plan(event, {})
+            failed.append(str(caught.value))
+    assert len(failed) == 1
+    assert failed[0].startswith(str(tmp_path / "f.sls"))
+    convert(text, "f.sls", ["x"], "f")
+
+
+@pytest.mark.parametrize("text", DEEP_WHEN)
+def test_a_condition_that_nests_too_deeply_is_an_error_with_its_place(tmp_path, text):
+    """And a file of before stays in force."""
+    path = tmp_path / "r.yaml"
+    path.write_text("r: {on: x, do: [{event: y}]}\n")
+    one = RuleSet(rules=[str(path)], conf_dir=str(tmp_path))
+    good = one.load()
+    path.write_text(f"r:\n  on: x\n  when: {text}\n  do: [{{event: y}}]\n")
+    after = one.load(good)
+    [problem] = after.problems
+    assert str(problem).startswith(f"{path}:3: r.when: it nests too deeply")
+    assert problem.kept
+    assert [rule.name for rule in after.rules] == ["r"]
+
+
+def test_an_error_that_nobody_thought_of_is_one_of_its_file(tmp_path, monkeypatch):
+    """Whatever goes wrong with it: the other files are read."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yaml").write_text(f"{name}: {{on: x, do: [{{event: y}}]}}\n")
+    one = RuleSet(rules=[str(tmp_path)], conf_dir=str(tmp_path))
+    build = Builder.build
+
+    def failing(self, value, file, lines):
+        if "a" in value:
+            raise KeyError("odd")
+        return build(self, value, file, lines)
+
+    monkeypatch.setattr(Builder, "build", failing)
+    snapshot = one.load()
+    assert [rule.name for rule in snapshot.rules] == ["b"]
+    [problem] = snapshot.problems
+    assert str(problem) == f"{tmp_path / 'a.yaml'}: it cannot be read: KeyError: 'odd'"
