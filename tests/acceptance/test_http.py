@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -154,6 +155,28 @@ def test_a_request_that_is_too_large(url, token):
         answered = connection.getresponse()
         assert answered.status == 413
         assert "http_max_body" in json.loads(answered.read())["return"]
+
+
+def test_a_request_that_does_not_say_how_large_it_is(url, token):
+    """It is refused once it is too large, and so is one that lied; then the server goes on."""
+    where = urllib.parse.urlsplit(url).netloc
+    for path in ("/fire", "/hook/large"):
+        with closing(
+            http.client.HTTPSConnection(where, timeout=20, context=INSECURE)
+        ) as connection:
+            connection.putrequest("POST", path)
+            connection.putheader("Content-Type", "application/json")
+            connection.putheader("X-Auth-Token", token)
+            connection.putheader("Transfer-Encoding", "chunked")
+            connection.endheaders()
+            with contextlib.suppress(OSError):  # it may hang up before it has read all
+                for _ in range(40):
+                    connection.send(b"8000\r\n" + b"x" * 0x8000 + b"\r\n")
+                connection.send(b"0\r\n\r\n")
+            answered = connection.getresponse()
+            assert answered.status == 413
+            assert "http_max_body" in json.loads(answered.read())["return"]
+    assert answer(url, "/fire", {"tag": "http/after-large"}, token)[0] == 200
 
 
 def test_without_a_token(url):
