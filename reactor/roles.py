@@ -65,10 +65,11 @@ def reactor_role(opts: Mapping[str, Any], name: str = "", *, waits: bool = False
     def run(stop: Stop) -> None:
         engine_process.run(opts, stop, name, waits=waits)
 
-    # Its own socket: whether it is the active one is for the reactors to say.
-    address = endpoints.master_reactor_named(opts, name)
     if opts["ipc_mode"] == "tcp":
         address = endpoints.master_reactor(opts)
+    else:
+        # Its own socket: whether it is the active one is for the reactors to say.
+        address = endpoints.master_reactor_named(opts, name)
     return Role(name, run, address, patience=_REACTORS * _patience(opts))
 
 
