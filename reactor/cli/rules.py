@@ -7,9 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from reactor.cli import output
 from reactor.cli.settings import Command, ListingGroup, Settings, shared_options, with_json
+
+_COMPLETE_SECONDS = 1.0
+"""Somebody waits with a finger on the Tab key."""
 
 _HEAD = ("RULE", "STATE", "ON", "FIRED", "FAILED", "SOURCE", "LAST ERROR")
 
@@ -19,6 +23,18 @@ command = ListingGroup(
     help="Show the rules of the running reactor, and switch them off and on.\n\n"
     "Example: reactor rules disable 'deploy_*'",
 )
+
+
+def _completed(ctx: click.Context, _param: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Return the names that begin so, of the running reactor; none if there is none."""
+    from bus.errors import BusError
+
+    try:
+        found = _ask(ctx.ensure_object(Settings), "rules", timeout=_COMPLETE_SECONDS)
+    except (BusError, OSError):
+        return []
+    names = dict.fromkeys(rule["name"] for rule in found["rules"])
+    return [CompletionItem(name) for name in names if name.startswith(begun)]
 
 
 @command.command("list", cls=Command, example="reactor rules\nreactor rules list --json")
@@ -48,7 +64,7 @@ def list_(settings: Settings, as_json: bool) -> None:
 
 
 @command.command("disable", cls=Command, example="reactor rules disable restart_nginx 'deploy_*'")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=_completed)
 @with_json
 @click.pass_obj
 def disable(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
@@ -62,7 +78,7 @@ def disable(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
 
 
 @command.command("enable", cls=Command, example="reactor rules enable restart_nginx 'deploy_*'")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=_completed)
 @with_json
 @click.pass_obj
 def enable(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
@@ -87,10 +103,10 @@ def _switch(settings: Settings, names: tuple[str, ...], *, on: bool, as_json: bo
         click.echo(output.safe(f"{rule['rule']}: {already}{rule['state']}{why}"))
 
 
-def _ask(settings: Settings, method: str, **params: Any) -> Any:
+def _ask(settings: Settings, method: str, timeout: float = 5.0, **params: Any) -> Any:
     from bus import endpoints, rpc
 
-    return rpc.call(endpoints.master_reactor(settings.master()), method, params)
+    return rpc.call(endpoints.master_reactor(settings.master()), method, params, timeout)
 
 
 def _row(rule: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -209,6 +209,8 @@ def _of_reactor(details: Mapping[str, Any]) -> tuple[bool, str]:
     named = leader.get("name", "reactor")
     who = f" as {named} (process {leader.get('pid')})" if named != "reactor" else ""
     text = f"serves{who}; {details.get('rules', 0)} rules"
+    if details.get("switched_off"):
+        text += f", {details['switched_off']} switched off"
     if details.get("problems"):
         text += f", {details['problems']} problems (see 'reactor rules')"
     if details.get("behind"):

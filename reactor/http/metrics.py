@@ -58,6 +58,9 @@ def families(statuses: Mapping[str, Any]) -> Iterator[Family]:
     yield keys
     yield _gauge("reactor_minions_connected", "Connected minions.", link.get("connected"))
     yield _gauge("reactor_rules", "Rules in force.", reactor.get("rules"))
+    yield _gauge(
+        "reactor_rules_switched_off", "Rules that are switched off.", reactor.get("switched_off")
+    )
     yield _gauge("reactor_rule_problems", "Problems in rule files.", reactor.get("problems"))
     yield _gauge("reactor_events_behind", "Events not yet read.", reactor.get("behind"))
     yield _gauge("reactor_firings_under_way", "Firings under way.", reactor.get("under_way"))

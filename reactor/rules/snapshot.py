@@ -57,9 +57,7 @@ class Snapshot:
         self._version = version
         self._state = state or LoadState()
         self._switched_off: tuple[tuple[Rule, Switch], ...] = ()
-        self._make_indexes()
-
-    def _make_indexes(self) -> None:
+        self._gone: frozenset[int] = frozenset()
         self._own = Index((_patterns(rule, own=True), rule) for rule in self._rules)
         self._others = Index((_patterns(rule, own=False), rule) for rule in self._rules)
 
@@ -126,7 +124,8 @@ class Snapshot:
         changed = copy.copy(self)
         changed._rules = tuple(rule for rule in self._rules if rule.name not in off)  # noqa: SLF001 - its own copy
         changed._switched_off = (*self._switched_off, *gone)  # noqa: SLF001 - its own copy
-        changed._make_indexes()  # noqa: SLF001 - its own copy
+        # The indexes stay: to make them anew for ten thousand rules takes a fifth of a second.
+        changed._gone = frozenset(id(rule) for rule, _ in changed._switched_off)  # noqa: SLF001 - its own copy
         return changed
 
     def match(self, tag: str) -> tuple[Rule, ...]:
@@ -136,7 +135,10 @@ class Snapshot:
         (``reactor/...``) are matched only by globs that begin with ``reactor/`` themselves.
         """
         index = self._own if tag.startswith(OWN_TAGS) else self._others
-        return index.match(tag)
+        found = index.match(tag)
+        if not self._gone:
+            return found
+        return tuple(rule for rule in found if id(rule) not in self._gone)
 
 
 def _arrange(rules: Iterable[Rule]) -> tuple[tuple[Rule, ...], tuple[Rule, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -154,6 +155,28 @@ def test_a_request_that_is_too_large(url, token):
         answered = connection.getresponse()
         assert answered.status == 413
         assert "http_max_body" in json.loads(answered.read())["return"]
+
+
+def test_a_request_that_does_not_say_how_large_it_is(url, token):
+    """It is refused once it is too large, and so is one that lied; then the server goes on."""
+    where = urllib.parse.urlsplit(url).netloc
+    for path in ("/fire", "/hook/large"):
+        with closing(
+            http.client.HTTPSConnection(where, timeout=20, context=INSECURE)
+        ) as connection:
+            connection.putrequest("POST", path)
+            connection.putheader("Content-Type", "application/json")
+            connection.putheader("X-Auth-Token", token)
+            connection.putheader("Transfer-Encoding", "chunked")
+            connection.endheaders()
+            with contextlib.suppress(OSError):  # it may hang up before it has read all
+                for _ in range(40):
+                    connection.send(b"8000\r\n" + b"x" * 0x8000 + b"\r\n")
+                connection.send(b"0\r\n\r\n")
+            answered = connection.getresponse()
+            assert answered.status == 413
+            assert "http_max_body" in json.loads(answered.read())["return"]
+    assert answer(url, "/fire", {"tag": "http/after-large"}, token)[0] == 200
 
 
 def test_without_a_token(url):
@@ -338,3 +361,24 @@ def test_a_bus_that_is_killed_under_a_stream(tmp_path):
 def _bus_pid(system):
     text = (system.config / "log" / "up.log").read_text()
     return int(text.rpartition("started bus as process ")[2].split()[0])
+
+
+def test_a_log_in_json(tmp_path):
+    """Every line of every part is an object, also of what went wrong; a token is in none."""
+    with serving(tmp_path, more="log_format: json\nlog_level: debug\n") as system:
+        url, token = url_of(system), new_token(system)
+        assert ask(url, f"/events/1?token={token}")[0] == 200
+        assert ask(url, f"/nowhere%1b%0a?token={token}")[0] == 404
+        assert ask(url, "/login", {"username": "ops", "password": SECRET})[0] == 401
+        with stream(url, f"/events?token={token}&limit=1&since=0") as opened:
+            opened.response.read()
+        path = system.config / "log" / "up.log"
+        wait_for(lambda: "/nowhere" in path.read_text(), "the line")
+        lines = path.read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    assert all({"time", "level", "process", "logger", "message"} <= each.keys() for each in found)
+    assert {"reactor.supervisor", "reactor.http.requests"} <= {each["logger"] for each in found}
+    (asked,) = [each["message"] for each in found if "/nowhere" in each["message"]]
+    assert "/nowhere\x1b\n 404" in asked
+    assert token not in "".join(lines)
+    assert SECRET not in "".join(lines)

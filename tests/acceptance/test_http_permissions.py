@@ -35,6 +35,7 @@ http_hooks:
   gl: {{kind: gitlab, secret_file: ./hook-secret}}
   sl: {{kind: slack, secret: {HOOK}}}
   st: {{kind: stripe, secret: {HOOK}}}
+  ge/*: {{kind: generic, secret: {HOOK}}}
 """
 
 
@@ -246,6 +247,73 @@ class TestBruteForce:
         ]
         assert said[0] == said[1]
         assert said[0][0] == 401
+
+
+def _digest(text, secret=HOOK):
+    return hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()
+
+
+def _github(body, _time, secret):
+    return {"X-Hub-Signature-256": f"sha256={_digest(body, secret)}"}
+
+
+def _gitlab(_body, _time, secret):
+    return {"X-Gitlab-Token": FILED if secret == HOOK else secret}
+
+
+def _slack(body, time, secret):
+    signed = _digest(f"v0:{time}:{body}", secret)
+    return {"X-Slack-Request-Timestamp": time, "X-Slack-Signature": f"v0={signed}"}
+
+
+def _stripe(body, time, secret):
+    return {"Stripe-Signature": f"t={time},v0=00,v1={_digest(f'{time}.{body}', secret)}"}
+
+
+def _generic(body, time, secret):
+    return {"X-Timestamp": time, "X-Signature": f"sha256={_digest(f'{time}.{body}', secret)}"}
+
+
+class TestWebhookProofs:
+    """Each form of a signature, on the way that it really takes."""
+
+    FORMS = {"gh": _github, "gl": _gitlab, "sl": _slack, "st": _stripe, "ge/x": _generic}
+
+    @pytest.mark.parametrize("path", FORMS)
+    def test_right_and_wrong_and_again(self, system, url, path):
+        """The event is in the journal before the answer; a proof is good once."""
+        form, now = self.FORMS[path], str(int(time.time()))
+        body = json.dumps({"path": path, "n": time.time_ns()})
+
+        def send(headers, text=body):
+            return answer(url, f"/hook/{path}", text.encode(), headers=headers)
+
+        for wrong in (form(body, now, "another secret"), {}):
+            status, said = send(wrong)
+            assert (status, "missing or wrong" in said["return"]) == (401, True)
+        status, said = send(form(body, now, HOOK))
+        assert (status, said["success"]) == (200, True)
+        (event,) = [each for each in system.events() if each.seq == said["seq"]]
+        assert event.tag == f"salt/netapi/hook/{path}"
+        assert event.data["body"] == body
+        status, said = send(form(body, now, HOOK))
+        assert (status, said["return"]) == (409, "this webhook came before")
+        if path != "gl":  # GitLab's does not sign the body
+            assert send(form(body, now, HOOK), f"{body} ")[0] == 401
+        token = new_token(system, "hook", "--all")
+        assert answer(url, f"/hook/{path}", {}, token)[0] == 401
+
+    @pytest.mark.parametrize("path", ["sl", "st", "ge/x"])
+    @pytest.mark.parametrize("apart", [-3600, 3600])
+    def test_old_and_of_the_future(self, url, path, apart):
+        """A right signature of another hour is none; nor is one whose time was changed."""
+        form, body = self.FORMS[path], "{}"
+        then = str(int(time.time()) + apart)
+        status, said = answer(url, f"/hook/{path}", b"{}", headers=form(body, then, HOOK))
+        assert (status, "signed too long ago" in said["return"]) == (409, True)
+        now = str(int(time.time()))
+        moved = {k: v.replace(then, now) for k, v in form(body, then, HOOK).items()}
+        assert answer(url, f"/hook/{path}", b"{}", headers=moved)[0] == 401
 
 
 def test_no_planted_secret_is_written_anywhere(system, url):

@@ -4,10 +4,12 @@ import getpass
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
-from tests.system import running, wait_until
+from tests.system import ROOT, running, wait_until
 
 RULES = """
 greet:
@@ -115,6 +117,7 @@ def test_it_says_so_wherever_somebody_asks(off):
     wanted = ("replay", "--since", str(seq), "--rule", "greet")
     assert "the rule greet is switched off by" in off.run(*wanted, "--dry-run", code=1).stderr
     assert "out/greet-too" not in off.run("replay", "--since", str(seq), "--dry-run").stderr
+    assert "1 switched off" in off.run("status").stdout
     found = json.loads(off.run("run", "reactor.rules", "--json").stdout)
     states = {row["name"]: row["state"] for row in found["rules"]}
     assert states == {"greet": "off", "greet_too": "on", "never": "off"}
@@ -148,3 +151,30 @@ def test_the_runner_names_who_asked(system):
     found = json.loads(system.run("run", "reactor.enable", "greet", "--json").stdout)
     assert found == {"greet": "on"}
     assert "takes names of rules" in system.run("run", "reactor.enable", code=1).stderr
+
+
+def test_names_are_completed(system, tmp_path):
+    """Those of the running reactor; where none runs there are none, and no error."""
+    assert _completed(system.config, "gre") == {"greet", "greet_too"}
+    assert _completed(system.config, "x") == set()
+    (tmp_path / "master").write_text("")
+    assert _completed(tmp_path, "gre") == set()
+
+
+def _completed(config, begun):
+    line = f"reactor rules disable --config {config} {begun}"
+    ended = subprocess.run(
+        [sys.executable, "-m", "reactor"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "_REACTOR_COMPLETE": "bash_complete",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(line.split()) - 1),
+        },
+    )
+    assert ended.stderr == ""
+    return {each.partition(",")[2] for each in ended.stdout.splitlines() if each}

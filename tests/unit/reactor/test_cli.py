@@ -649,6 +649,12 @@ class TestStatus:
             (status._of_reactor, {"rules": 2}, True, "serves; 2 rules"),
             (
                 status._of_reactor,
+                {"rules": 2, "switched_off": 3},
+                True,
+                "serves; 2 rules, 3 switched off",
+            ),
+            (
+                status._of_reactor,
                 {"rules": 2, "problems": 1, "behind": 7},
                 True,
                 "serves; 2 rules, 1 problems (see 'reactor rules'), 7 events behind",
