@@ -68,6 +68,9 @@ def system(tmp_path):
             f"rules: [{tmp_path}/own.yaml]\nreactor:\n  - my/salt: {tmp_path}/salted.sls\n"
         )
     with running(tmp_path) as second:
+        log = second.config / "log" / "up.log"
+        # The minion is ready before its reactor listens, and its bus keeps nothing for later.
+        wait_until(lambda: "the reactor serves 6 rules" in log.read_text(), 30)
         yield second
 
 
