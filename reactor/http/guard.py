@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -25,6 +26,9 @@ HEADERS = [
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
+
+BODY_SECONDS = 60.0
+"""Seconds until a request is there as a whole."""
 
 _TRACES = logging.Formatter()
 _SECRET = re.compile(r"(token=|/ws/)[^&\s\"'\\]+")
@@ -70,11 +74,18 @@ class Guard:
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit() and int(value) > self._max_body:
                 return _refusing(self._max_body)
-        left = self._max_body
+        left, late, is_whole = self._max_body, time.monotonic() + BODY_SECONDS, False
 
         async def receiving() -> Message:
-            nonlocal left
-            message = await receive()
+            nonlocal left, is_whole
+            # Afterwards a message is that the client has gone, which may take its time.
+            left_time = None if is_whole else max(0.0, late - time.monotonic())
+            try:
+                async with asyncio.timeout(left_time):
+                    message = await receive()
+            except TimeoutError as error:
+                raise HTTPException(408, "the request did not come in time") from error
+            is_whole = not message.get("more_body")
             left -= len(message.get("body", b""))
             if left < 0:
                 raise too_large(self._max_body)

@@ -18,7 +18,7 @@ from reactor.http import certificate
 from reactor.http.address import url_of
 from reactor.http.answering import Answering
 from reactor.http.app import create_app
-from reactor.http.buffers import Connection, spare_tls_reads
+from reactor.http.connection import Connection, spare_tls_reads
 from reactor.http.guard import Scrubbing
 from reactor.http.hooks import hooks_of
 from reactor.http.services import Services
