@@ -26,9 +26,11 @@ from bus.event import SaltEvent
 from bus.feed import OnGap
 from bus.journal import JournalReader
 from bus.listener import Heard, Listener
-from bus.native import Connection, Listening, Since
+from bus.listening import Listening
+from bus.native import Connection
 from bus.publisher import OnDone, Publisher
 from bus.record import Event
+from bus.since import Since
 from bus.sockets import Socket
 
 __all__ = ["MemoryBus", "MemoryConnection", "MemoryEvent"]

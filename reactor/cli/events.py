@@ -15,7 +15,8 @@ from reactor.cli import output
 from reactor.cli.settings import Command, Settings, with_json, with_node
 
 if TYPE_CHECKING:
-    from bus.native import Connection, Listening
+    from bus.listening import Listening
+    from bus.native import Connection
     from bus.record import Event
 
 _COMMIT_EVERY = 1000
@@ -152,7 +153,7 @@ class _End:
 
     def __init__(self, connection: Connection, until: str) -> None:
         from bus.errors import DataError
-        from bus.native import resolve_since
+        from bus.since import resolve_since
 
         journal = connection.open_journal()
         if journal is None:
@@ -190,8 +191,8 @@ def _from_journal(
 ) -> Iterator[Event]:
     """Yield what the journal has up to ``last``; what it has not yet is waited for."""
     from bus import wire
-    from bus.native import resolve_since
     from bus.record import Event
+    from bus.since import resolve_since
     from bus.tags import matcher
 
     matches = matcher(glob, "fnmatch")

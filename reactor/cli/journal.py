@@ -210,7 +210,7 @@ def export(
     'reactor journal import' reads them again. Bytes are written as {"$bytes": "base64"}.
     """
     from bus.journal.transfer import export_lines
-    from bus.native import resolve_since
+    from bus.since import resolve_since
     from bus.tags import matcher
 
     with _reader(settings.master()) as reader:

@@ -71,7 +71,7 @@ def command(
     A dry run asks 'mode' as well, as if each action lasted as long as --takes says; an event, a
     line of the log and a job that nobody waits for take no time.
     """
-    from bus.native import resolve_since
+    from bus.since import resolve_since
     from reactor.cli.lookup import Reactor
     from reactor.rules.rehearsing import Durations
     from reactor.rules.simulating import simulate

@@ -112,8 +112,8 @@ def _json_lines(text: str) -> list[Any] | None:
 
 def _journal(settings: Settings, since: str) -> Iterator[dict[str, Any]]:
     from bus.errors import WireError
-    from bus.native import resolve_since
     from bus.record import Event
+    from bus.since import resolve_since
     from reactor.cli.lookup import Reactor
 
     with Reactor(settings.master()).journal() as journal:

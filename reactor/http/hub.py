@@ -22,7 +22,7 @@ from bus.errors import BusError
 from bus.feed import Feed, JournalFeed, Numbered
 from bus.journal import JournalReader, journal_path
 from bus.listener import open_listener
-from bus.native import Since, resolve_since
+from bus.since import Since, resolve_since
 from bus.stopping import Stop
 from reactor.http.batches import BATCH_BYTES, Batch, Row, batches_of, rows_of
 from reactor.http.filters import Filter

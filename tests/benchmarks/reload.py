@@ -9,7 +9,7 @@ from pathlib import Path
 
 import bus
 from bus.config import Opts
-from bus.native import Listening
+from bus.listening import Listening
 from tests.benchmarks import processes
 from tests.benchmarks.figures import Goal, Row, Settings, interleave
 

@@ -15,7 +15,7 @@ from bus.broker.server import EventSockets
 from bus.config import private_dir
 from bus.errors import BusError, DataError, NotRunningError
 from bus.journal import JournalReader, journal_path
-from bus.native import resolve_since
+from bus.since import resolve_since
 from bus.sockets import await_input
 from bus.store import MemoryStore
 from tests.support import SECONDS, open_descriptors, running_bus, wait_for
