@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bus.errors import TargetError
+from bus.regexes import Regex
 from bus.tags import is_literal
 
 Grains = Mapping[str, Any]
@@ -120,13 +121,17 @@ def _pcre(target: str | list[str], _: _Groups) -> Matcher:
     return lambda ident, _grains: match(ident) is not None
 
 
-def _regex(pattern: str, flags: int = 0) -> re.Pattern[str]:
+class _Regex(Regex):
+    """An expression of whoever may run jobs, over what minions say of themselves."""
+
+    error = TargetError
+
+
+def _regex(pattern: str, flags: int = 0) -> Regex:
     try:
-        return re.compile(pattern, flags)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise TargetError(
-            f"the target {pattern[:80]!r} is no regular expression: {error}"
-        ) from error
+        return _Regex(pattern, flags)
+    except TargetError as error:
+        raise TargetError(f"the target {error}") from error
 
 
 def _ipcidr(target: str | list[str], _: _Groups) -> Matcher:

@@ -25,6 +25,7 @@ PURE = (
     "bus.link.budget",
     "bus.link.protocol",
     "bus.record",
+    "bus.regexes",
     "bus.store",
     "bus.tags",
     "bus.targets",

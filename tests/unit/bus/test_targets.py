@@ -83,6 +83,17 @@ def test_who_is_meant(kind: str, target: str, found: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "target"),
+    [("pcre", "(a|aa)+$"), ("grain_pcre", "os:(a|aa)+$"), ("compound", "E@(a|aa)+$ or P@os:x")],
+)
+def test_an_expression_that_takes_too_long(kind: str, target: str) -> None:
+    """What a minion says of itself, or is named, cannot stop the master."""
+    endless = "a" * 60 + "!"
+    with pytest.raises(TargetError, match="takes too long for this text"):
+        expand(target, kind, {endless: {"os": endless}}, GROUPS)
+
+
+@pytest.mark.parametrize(
     ("kind", "target", "text"),
     [
         ("glob", "", "empty"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from bus import regexes
 from reactor.errors import RuleError
-from reactor.rules import regexes
 from reactor.rules.regexes import Regex, RegexError
 from reactor.rules.templates import SaltFunctions
 from tests.unit.reactor.rules.rule_tools import Core, errors_of, salt_file
