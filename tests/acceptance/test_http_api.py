@@ -263,7 +263,7 @@ class TestJobsAndMinions:
         status, said = answer(
             url, "/minions", {"tgt": "*", "fun": "test.echo", "arg": ["x"]}, token
         )
-        assert status == 200
+        assert status == 202
         (link,) = said["_links"]["jobs"]
         found = wait_for(lambda: _returned(url, link["href"], token), "the return")
         assert found["return"] == [{"web1": "x"}]

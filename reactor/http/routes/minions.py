@@ -68,7 +68,13 @@ async def _minions(services: Services, who: Identity) -> dict[str, Any]:
     }
 
 
-@router.post("/minions", response_model=Sent, summary="Send a job", openapi_extra=JOB_BODY)
+@router.post(
+    "/minions",
+    response_model=Sent,
+    status_code=202,
+    summary="Send a job",
+    openapi_extra=JOB_BODY,
+)
 async def send(request: Request, services: Serves, who: Who) -> Json:
     """Send a job without waiting, as Salt's route does: low data without ``client``."""
     body = await read(request)
@@ -80,7 +86,7 @@ async def send(request: Request, services: Serves, who: Who) -> Json:
         services.clients.check(low, who)
     sent = [await services.clients.run(low, who) for low in parsed]
     links = [{"href": f"/jobs/{job['jid']}"} for job in sent if job]
-    return Json({"return": sent, "_links": {"jobs": links}})
+    return Json({"return": sent, "_links": {"jobs": links}}, 202)
 
 
 @router.get("/keys", response_model=KeysReturned, summary="The keys by their state")
