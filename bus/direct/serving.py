@@ -225,6 +225,7 @@ class DirectSocket:
         finally:
             os.umask(umask)
         self._listener.setblocking(False)
+        self._listening = self._listener.fileno()
         # On the edge: who waits for a descriptor that nobody frees must not keep the loop busy.
         self._epoll.register(self._listener, select.EPOLLIN | select.EPOLLET)
 
@@ -237,10 +238,12 @@ class DirectSocket:
 
         It may be left early: those who were not read are there the next time.
         """
-        for descriptor, event in self._epoll.poll(0):
+        ready = self._epoll.poll(0)
+        if self._listening in dict(ready):
+            self._accept_all()  # first: it is said once only, and the loop may be left
+        for descriptor, event in ready:
             client = self._clients.get(descriptor)
             if client is None:
-                self._accept_all()
                 continue
             if event & select.EPOLLOUT:
                 self._flush(client)

@@ -20,6 +20,7 @@ from bus.broker.limits import Limits, Listeners
 from bus.broker.server import EventSockets
 from bus.complaints import Complaints
 from bus.direct import framing
+from bus.direct.connecting import connect as line_connect
 from bus.direct.firing import DirectLine
 from bus.direct.framing import Inbox
 from bus.direct.serving import DirectSocket
@@ -425,6 +426,24 @@ def _direct_socket(path):
     store = MemoryStore()
     watcher = Audience(Listeners(10), store, Counter())
     return DirectSocket(path, LIMIT, 1 << 20, Complaints(), watcher)
+
+
+def test_who_comes_while_a_turn_is_left_early_is_let_in(place):
+    """That somebody waits to be let in is said once only."""
+    path = place / "line.ipc"
+    direct = _direct_socket(path)
+    busy = [line_connect(path) for _ in range(3)]
+    list(direct.receive())
+    for client in busy:
+        client.sendall(framing.message(b"a"))
+    busy.append(line_connect(path))
+    assert next(direct.receive())[1] == [(b"a", b"")]
+    busy[-1].sendall(framing.message(b"b"))
+    heard = [message for _ in range(2) for _, messages in direct.receive() for message in messages]
+    assert sorted(heard) == [(b"a", b""), (b"a", b""), (b"b", b"")]
+    for client in busy:
+        client.close()
+    direct.close()
 
 
 def test_a_file_that_a_killed_server_left_is_replaced(place):
