@@ -18,11 +18,14 @@ from bus import wire
 from bus.errors import BusError, DataError, FunctionNotFoundError, WireError
 from bus.minion.jobs import RETCODE_FAILED, RETCODE_NOT_AVAILABLE, Job, Result
 from bus.minion.stream import BlockingStream
+from bus.minion.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
 
 READY, RESULT, PROGRESS = "ready", "result", "progress"
 """What a worker's message is, under the key ``kind``."""
+LAST = "last"
+"""The key of a result that says whether the worker takes no further job."""
 
 _HEADROOM = 8192
 """Bytes that a return needs on its way besides itself and the arguments: ids, names, stamps."""
@@ -105,6 +108,7 @@ class Worker:
         self._context = context
         self._limit = limit
         self._pid = os.getpid()
+        self._surroundings = Surroundings(redirect_output)
 
     def run(self) -> None:
         """Say that the worker is ready, then take jobs.
@@ -116,7 +120,11 @@ class Worker:
         self._stream.send({"kind": READY, "pid": self._pid, "grains": grains})
         while True:
             job = Job.from_message(self._stream.receive())
-            self._stream.send({"kind": RESULT, "jid": job.jid, **self._answer(job).as_message()})
+            answer = {"kind": RESULT, "jid": job.jid, **self._answer(job).as_message()}
+            if not self._surroundings.restore():
+                log.info("%s changed its process for good: the next job gets another", job.fun)
+                answer[LAST] = True
+            self._stream.send(answer)
 
     def _answer(self, job: Job) -> Result:
         result = self._outcome(job)

@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -93,6 +94,46 @@ def _print(text):
     return text
 
 
+def _surroundings():
+    """What a job sees of the process that it runs in."""
+    umask = os.umask(0o022)
+    os.umask(umask)
+    return {
+        "cwd": str(Path.cwd()),
+        "umask": umask,
+        "environ": {name: os.environ.get(name) for name in ("HOME", "MARK")},
+        "handlers": [str(signal.getsignal(one)) for one in (signal.SIGALRM, signal.SIGTERM)],
+        "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+        "timer": any(signal.getitimer(signal.ITIMER_REAL)),
+        "closed": sys.stdout.closed,
+    }
+
+
+def _change_surroundings():
+    """Leave a process as a careless function might."""
+    os.chdir("/")
+    os.umask(0)
+    os.environ["MARK"] = "here"
+    os.environ.pop("HOME", None)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    signal.alarm(3600)
+    sys.stdout.close()
+    return _surroundings()
+
+
+def _change_for_good(what, path=None):
+    """Change what cannot be put back."""
+    if what == "descriptor":
+        os.close(1)
+    elif what == "limit":
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    else:
+        os.chdir(path)
+        Path(path).rmdir()
+    return os.getpid()
+
+
 def _need(function, arg):
     try:
         return function(*arg)
@@ -131,6 +172,9 @@ def functions(context):
         "test.descriptors": lambda: sorted(int(one.name) for one in Path("/dev/fd").iterdir()),
         "test.random": random.random,
         "test.stdin": lambda: sys.stdin.read() + os.read(0, 10).decode(),
+        "test.surroundings": _surroundings,
+        "test.change": _change_surroundings,
+        "test.change_for_good": _change_for_good,
         "test.sid": lambda: os.getsid(0) == os.getpid(),
         "test.signals": lambda: [
             signal.getsignal(signal.SIGTERM) == signal.SIG_DFL,
