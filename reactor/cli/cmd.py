@@ -25,6 +25,12 @@ _TYPES = (
     ("-L", "--list", "list", "TGT is a list of ids: web1,web2."),
     ("-E", "--pcre", "pcre", "TGT is a regular expression."),
     ("-G", "--grain", "grain", "TGT is a grain and a glob: os:Debian."),
+    (
+        "-P",
+        "--grain-pcre",
+        "grain_pcre",
+        "TGT is a grain and a regular expression: os:(Arch|Debian).",
+    ),
     ("-C", "--compound", "compound", "TGT is a compound expression: G@os:Debian and web*."),
     ("-N", "--nodegroup", "nodegroup", "TGT is the name of a nodegroup."),
     ("-S", "--ipcidr", "ipcidr", "TGT is an address or a network: 10.0.0.0/8."),
@@ -270,8 +276,9 @@ class Run:
         """Return the names of a list that no minion has."""
         if self._tgt_type != "list" or not isinstance(self._tgt, str):
             return []
-        named = {name.strip() for name in self._tgt.split(",")} - {""}
-        return sorted(named - set(minions))
+        from bus import targets
+
+        return sorted(set(targets.list_words(self._tgt)) - set(minions))
 
     def _nobody(self) -> int:
         if self._as_json:

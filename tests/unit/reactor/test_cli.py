@@ -283,6 +283,7 @@ class TestArguments:
             ("-L", "list"),
             ("-E", "pcre"),
             ("-G", "grain"),
+            ("-P", "grain_pcre"),
             ("-C", "compound"),
             ("-N", "nodegroup"),
             ("-S", "ipcidr"),
