@@ -145,6 +145,7 @@ class Minion:
                 str(params.get("jid", "")), str(params.get("signal", ""))
             ),
             "modules.sync": lambda _params: self._sync_now(),
+            "grains.refresh": lambda _params: self._pool.reload(),
             "keys.rotate": lambda _params: self._needed_link().rotate(),
             "keys.rotation": lambda _params: dict(self._needed_link().rotation),
         }
