@@ -11,8 +11,8 @@ import yaml
 
 from bus import yamlfile
 from bus.config import settings
-from bus.config.opts import thaw
 from bus.config.options import MASTER, options_of
+from bus.config.opts import thaw
 from bus.errors import ConfigError
 from bus.modules import _atomic
 from bus.modules._errors import ExecutionError, InvocationError
