@@ -77,6 +77,11 @@ def _choose_type(kind: str, ctx: click.Context, _param: click.Parameter, given: 
 @click.option("--async", "is_async", is_flag=True, help="Print the job id and do not wait.")
 @click.option("-t", "--timeout", type=click.FloatRange(min=0), help="Seconds to wait for returns.")
 @click.option(
+    "--job-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds after which a minion ends the job; by default its option job_timeout.",
+)
+@click.option(
     "-b", "--batch", metavar="N|P%", help="Run on so many minions at a time: one done, one begins."
 )
 @click.option("--failhard", is_flag=True, help="With --batch: begin no more once one has failed.")
@@ -98,6 +103,7 @@ def command(
     tgt_type: str | None,
     is_async: bool,
     timeout: float | None,
+    job_timeout: float | None,
     batch: str | None,
     failhard: bool,
     subset: int | None,
@@ -120,7 +126,7 @@ def command(
         raise click.UsageError("--failhard is for batches: give --batch too", ctx)
     settings = ctx.ensure_object(Settings)
     positional, keyword = cliargs.parse(args)
-    job = {"fun": fun, "arg": positional, "kwarg": keyword}
+    job = {"fun": fun, "arg": positional, "kwarg": keyword, "job_timeout": job_timeout}
     with LocalClient(mopts=settings.master()) as client:
         run = Run(
             client, tgt, tgt_type or "glob", job, timeout,
