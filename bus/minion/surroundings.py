@@ -10,6 +10,7 @@ import contextlib
 import os
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,8 @@ _LIMITS = (
     resource.RLIMIT_NPROC,
     resource.RLIMIT_STACK,
 )
+_MANY_DESCRIPTORS = 256
+"""Of a worker that has so many it is not waited for until there are none left."""
 _STREAMS = ("stdin", "stdout", "stderr")
 
 
@@ -58,6 +61,8 @@ class Surroundings:
         # A timer that runs already is somebody else's.
         self._timers = [which for which in _TIMERS if not any(signal.getitimer(which))]
         self._streams = _streams()
+        self._recursion = sys.getrecursionlimit()
+        self._timeout = socket.getdefaulttimeout()
         self._fixed = _fixed()
 
     def restore(self) -> bool:
@@ -70,10 +75,12 @@ class Surroundings:
         for which in self._timers:
             signal.setitimer(which, 0)
         os.umask(self._umask)
+        sys.setrecursionlimit(self._recursion)
+        socket.setdefaulttimeout(self._timeout)
         self._restore_signals()
         self._restore_environ()
         self._restore_streams()
-        return self._restore_cwd() and _fixed() == self._fixed
+        return self._restore_cwd() and _fixed() == self._fixed and _has_descriptors_left()
 
     def _restore_signals(self) -> None:
         for number, handler in self._handlers.items():
@@ -104,6 +111,16 @@ class Surroundings:
             os.chdir(self._cwd or "/")
             return self._cwd is not None
         return False
+
+
+def _has_descriptors_left() -> bool:
+    """Say whether functions have left few files open, by the number that the next one gets."""
+    try:
+        fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    os.close(fd)
+    return fd < _MANY_DESCRIPTORS
 
 
 def _cwd() -> str | None:

@@ -131,7 +131,11 @@ class Worker:
         if os.getpid() != self._pid:
             # A function forked, and its child came out of the function: this is the child.
             os._exit(result.retcode)
-        return self._fitted(job, result)
+        try:
+            return self._fitted(job, result)
+        except BaseException as error:
+            # What a function returns may be an object of its own, which can do anything too.
+            return Result.failed(f"the return of {job.fun} cannot be carried: {_reason(error)}")
 
     def _outcome(self, job: Job) -> Result:
         self._context.pop(_RETCODE, None)
@@ -233,6 +237,13 @@ def _packs(value: Any) -> bool:
     except (DataError, WireError):
         return False
     return True
+
+
+def _reason(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"[:_MAX_REPR]
+    except Exception:  # its __str__ is the function's own as well
+        return type(error).__name__
 
 
 def _text(value: Any) -> str:

@@ -1,9 +1,11 @@
 """What the tests of the minion share: workers with a few functions, and waiting with a deadline."""
 
+import contextlib
 import os
 import random
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +27,18 @@ SECONDS = 20.0
 """The longest that anything may take here; every wait ends as soon as it can."""
 
 LIMIT = 1_048_576
+
+
+class Exiting:
+    """A value that ends whoever looks at it."""
+
+    def __repr__(self):
+        raise SystemExit(_Unsayable())
+
+
+class _Unsayable:
+    def __str__(self):
+        raise ValueError("no str")
 
 
 class Unprintable:
@@ -106,6 +120,8 @@ def _surroundings():
         "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
         "timer": any(signal.getitimer(signal.ITIMER_REAL)),
         "closed": sys.stdout.closed,
+        "recursion": sys.getrecursionlimit(),
+        "timeout": socket.getdefaulttimeout(),
     }
 
 
@@ -119,6 +135,8 @@ def _change_surroundings():
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     signal.alarm(3600)
     sys.stdout.close()
+    sys.setrecursionlimit(500)
+    socket.setdefaulttimeout(5)
     return _surroundings()
 
 
@@ -128,6 +146,13 @@ def _change_for_good(what, path=None):
         os.close(1)
     elif what == "limit":
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    elif what == "files":
+        for _ in range(300):
+            os.open(os.devnull, os.O_RDONLY)
+    elif what == "all files":
+        with contextlib.suppress(OSError):
+            while True:
+                os.open(os.devnull, os.O_RDONLY)
     else:
         os.chdir(path)
         Path(path).rmdir()
@@ -158,6 +183,8 @@ def functions(context):
         "test.killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
         "test.huge": lambda size: "x" * size,
         "test.set": lambda: {"values": {1}, (1, 2): object, "odd": Unprintable(), "fine": 1},
+        "test.exiting": Exiting,
+        "test.long": lambda: {10**5000: 10**5000},
         "test.keys": lambda: {(1, 2): "a", "b": 2**70},
         "test.print": _print,
         "test.fork": _child_comes_out,

@@ -136,6 +136,19 @@ def test_values_that_do_not_pack():
     assert "Unprintable without repr: RuntimeError" in found["odd"]
 
 
+def test_a_value_that_raises_when_it_is_looked_at():
+    """It ends neither the worker nor the job's return."""
+    found = result("test.exiting")
+    assert found["return"] == "the return of test.exiting cannot be carried: SystemExit"
+    assert (found["retcode"], found["success"]) == (1, False)
+
+
+def test_a_number_too_long_to_be_written_out():
+    """Python refuses to show it; the job has succeeded all the same."""
+    text = "<int without repr: ValueError>"
+    assert result("test.long") == {"return": {text: text}, "retcode": 0, "success": True}
+
+
 def test_keys_and_numbers_that_do_not_pack():
     """Keys that would not unpack and integers beyond 64 bits become text."""
     assert result("test.keys")["return"] == {"(1, 2)": "a", "b": str(2**70)}
@@ -240,7 +253,7 @@ def test_what_a_job_changes_of_its_process_is_put_back(rig):
     assert rig.run("test.pid").value == pid
 
 
-@pytest.mark.parametrize("what", ["descriptor", "limit"])
+@pytest.mark.parametrize("what", ["descriptor", "limit", "files", "all files"])
 def test_what_cannot_be_put_back_takes_a_new_worker(rig, what):
     """The job's return is its own, and the next one runs in another process."""
     before = rig.run("test.surroundings").value
