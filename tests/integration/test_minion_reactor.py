@@ -75,6 +75,8 @@ def system(tmp_path):
             f"rules: [{tmp_path}/own.yaml]\nreactor:\n  - my/salt: {tmp_path}/salted.sls\n"
         )
     with running(tmp_path) as second:
+        log = second.config / "log" / "up.log"
+        wait_until(lambda: "the reactor serves 7 rules" in log.read_text(), 30)
         yield second
 
 
