@@ -17,6 +17,7 @@ from bus.errors import ArgumentsError, NotRunningError, TargetError
 from bus.event import SaltEvent
 from bus.jid import JidMaker
 from bus.listener import Listener, open_listener
+from bus.loader.custom import custom_dirs
 from bus.returns import Answer, Batch, Following
 from bus.running import Outcome, current_user, run_function
 from bus.tags import tagify
@@ -45,11 +46,13 @@ class Caller:
         self, c_path: str | Path | None = None, mopts: Mapping[str, Any] | None = None
     ) -> None:
         self.opts = minion_config(mopts if mopts is not None else c_path)
-        synced = Path(self.opts["cachedir"]) / "extmods"
         self.context: dict[str, Any] = {}
-        self.grains = loader.grains(self.opts, [synced / "grains"])
+        self.grains = loader.grains(self.opts, custom_dirs(self.opts, "grains"))
         self.functions = loader.execution_modules(
-            self.opts, grains=self.grains, context=self.context, dirs=[synced / "modules"]
+            self.opts,
+            grains=self.grains,
+            context=self.context,
+            dirs=custom_dirs(self.opts, "modules"),
         )
 
     def cmd(self, fun: str, *args: Any, **kwargs: Any) -> Any:

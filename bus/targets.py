@@ -111,9 +111,19 @@ def _glob(target: str | list[str], _: _Groups) -> Matcher:
 
 
 def _list(target: str | list[str], _: _Groups) -> Matcher:
-    words = target.split(",") if isinstance(target, str) else target
-    wanted = frozenset(word.strip() for word in words)
+    wanted = frozenset(list_words(target))
     return lambda ident, _grains: ident in wanted
+
+
+def list_words(target: str | Sequence[str]) -> list[str]:
+    """Return the ids that a target of the type ``list`` names.
+
+    They are divided by commas; without a comma by blanks, as in Salt.
+    """
+    words: Sequence[str] = target
+    if isinstance(target, str):
+        words = target.split(",") if "," in target else target.split()
+    return [name for word in words if (name := word.strip())]
 
 
 def _pcre(target: str | list[str], _: _Groups) -> Matcher:

@@ -43,7 +43,7 @@ def _find_culprit(value: Any, error: Exception, path: str = "data") -> str:
     """Name the first value inside ``value`` that does not pack, by its path."""
     pairs: list[tuple[str, Any]] = []
     if isinstance(value, Mapping):
-        pairs = [(f"{path}[{key!r}]", item) for key, item in value.items()]
+        pairs = [(f"{path}[{_named(key)}]", item) for key, item in value.items()]
     elif isinstance(value, list | tuple):
         pairs = [(f"{path}[{number}]", item) for number, item in enumerate(value)]
     if path.count("[") > 50:
@@ -56,7 +56,18 @@ def _find_culprit(value: Any, error: Exception, path: str = "data") -> str:
     return f"{path} is {_describe(value)}: {error}"
 
 
+_SHOWN_BITS = 4096
+"""Of the longest integer that is written out in an error."""
+
+
+def _named(key: Any) -> str:
+    return _describe(key) if isinstance(key, int) else repr(key)
+
+
 def _describe(value: Any) -> str:
+    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
+        # Python refuses to write longer ones out.
+        return f"an integer of {value.bit_length()} bits"
     text = repr(value) if isinstance(value, int | str) else type(value).__name__
     return text if len(text) <= 80 else text[:77] + "..."
 

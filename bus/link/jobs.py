@@ -241,12 +241,16 @@ class JobStore:
             ).fetchall()
         return {ident: wire.unpack(ret) for ident, ret in rows}
 
-    def prune(self, now: float, keep: Collection[str] = ()) -> None:
+    def prune(self, now: float, keep: Collection[str] = ()) -> bool:
         """Forget some of the jobs that are too old.
 
         Args:
             now: seconds since 1970.
             keep: the ids of jobs to remember all the same.
+
+        Returns:
+            Whether there may be more of them: so many at once, since nothing else goes on here
+            meanwhile.
 
         Raises:
             JournalError: the file cannot be written.
@@ -263,6 +267,7 @@ class JobStore:
             self._database.executemany("DELETE FROM jobs WHERE jid = ?", gone)
         for (jid,) in gone:
             self._forget(jid)
+        return len(gone) >= _PRUNE_AT_ONCE
 
     def close(self) -> None:
         """Write what is noted and let go of the file."""

@@ -69,6 +69,7 @@ KEYS_SECONDS = 0.1
 SLOWLY_SECONDS = 0.02
 FILES_SECONDS = 1.0
 PRUNE_SECONDS = 60.0
+PRUNE_AGAIN_SECONDS = 0.5
 PROBE_SECONDS = 1.0
 OWING_SECONDS = 1.0
 SILENCE_CHECK_SECONDS = 1.0
@@ -367,7 +368,8 @@ class LinkServer:
     def _prune(self) -> None:
         try:
             # Of one that is still owed the return would be refused.
-            self._jobs.prune(time.time(), self._owing.jobs)
+            if self._jobs.prune(time.time(), self._owing.jobs):
+                self._dues["prune"] = self._clock() + PRUNE_AGAIN_SECONDS
         except BusError as error:
             self._complaints.add("jobs_not_pruned", str(error))
 

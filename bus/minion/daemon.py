@@ -20,10 +20,10 @@ import bus
 from bus import wire
 from bus.complaints import Complaints
 from bus.errors import BusError, NotRunningError, RemoteError, WireError
+from bus.loader.custom import synced_dir
 from bus.minion import forward
 from bus.minion.accepted import AcceptedJobs
 from bus.minion.jobs import Job, Result, SeenJobs, job_return, signal_number, unfinished_return
-from bus.minion.load import synced_dir
 from bus.minion.members import Limits
 from bus.minion.nursery import Nursery
 from bus.minion.parts import Link, LinkHooks, OnSent, Parts, RealParts, Sockets
@@ -145,6 +145,7 @@ class Minion:
                 str(params.get("jid", "")), str(params.get("signal", ""))
             ),
             "modules.sync": lambda _params: self._sync_now(),
+            "grains.refresh": lambda _params: self._pool.reload(),
             "keys.rotate": lambda _params: self._needed_link().rotate(),
             "keys.rotation": lambda _params: dict(self._needed_link().rotation),
         }

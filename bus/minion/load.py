@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 from bus import cliargs, loader
+from bus.loader.custom import custom_dirs
 from bus.minion.worker import Loaded
-
-
-def synced_dir(opts: Mapping[str, Any], kind: str) -> Path:
-    """Return the directory of files that came from the master.
-
-    Args:
-        opts: the minion's options.
-        kind: ``modules`` or ``grains``.
-    """
-    return Path(opts["cachedir"]) / "extmods" / kind
 
 
 def load(opts: Mapping[str, Any], context: MutableMapping[str, Any]) -> Loaded:
@@ -27,12 +17,12 @@ def load(opts: Mapping[str, Any], context: MutableMapping[str, Any]) -> Loaded:
         opts: the minion's options.
         context: what the functions see as ``__context__``.
     """
-    grains = loader.grains(opts, [synced_dir(opts, "grains")])
+    grains = loader.grains(opts, custom_dirs(opts, "grains"))
     functions = loader.execution_modules(
         opts,
         grains=grains,
         context=cast("dict[str, Any]", context),
-        dirs=[synced_dir(opts, "modules")],
+        dirs=custom_dirs(opts, "modules"),
     )
 
     def call(fun: str, arg: Sequence[Any]) -> Any:

@@ -22,7 +22,7 @@ from bus.minion.jobs import Job, Result, describe_exit
 from bus.minion.members import LIVE, Limits, Member, OnDone, StartFailures, State, Task
 from bus.minion.nursery import EXITED, FAILED, STARTED, Nursery, NurseryError, Report
 from bus.minion.stream import Stream
-from bus.minion.worker import PROGRESS, READY
+from bus.minion.worker import LAST, PROGRESS, READY
 
 log = logging.getLogger(__name__)
 
@@ -429,7 +429,8 @@ class Pool:
                 worker.task.job, number if isinstance(number, int) else 0, message.get("data")
             )
         else:
-            self._take_result(worker, worker.task, Result.from_message(message))
+            last = bool(message.get(LAST))
+            self._take_result(worker, worker.task, Result.from_message(message), last=last)
 
     def _take_ready(self, worker: Member, message: dict[str, Any]) -> None:
         if worker.state is not State.STARTING:
@@ -440,10 +441,10 @@ class Pool:
         self._free(worker)
         self._on_ready(grains if isinstance(grains, dict) else {})
 
-    def _take_result(self, worker: Member, task: Task, result: Result) -> None:
+    def _take_result(self, worker: Member, task: Task, result: Result, *, last: bool) -> None:
         worker.task = None
         if worker.state is State.BUSY:
-            self._free(worker)
+            self._dismiss(worker) if last else self._free(worker)
         self._finish(task, result)
 
     def _handle_reports(self) -> None:

@@ -18,11 +18,14 @@ from bus import wire
 from bus.errors import BusError, DataError, FunctionNotFoundError, WireError
 from bus.minion.jobs import RETCODE_FAILED, RETCODE_NOT_AVAILABLE, Job, Result
 from bus.minion.stream import BlockingStream
+from bus.minion.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
 
 READY, RESULT, PROGRESS = "ready", "result", "progress"
 """What a worker's message is, under the key ``kind``."""
+LAST = "last"
+"""The key of a result that says whether the worker takes no further job."""
 
 _HEADROOM = 8192
 """Bytes that a return needs on its way besides itself and the arguments: ids, names, stamps."""
@@ -105,6 +108,7 @@ class Worker:
         self._context = context
         self._limit = limit
         self._pid = os.getpid()
+        self._surroundings = Surroundings(redirect_output)
 
     def run(self) -> None:
         """Say that the worker is ready, then take jobs.
@@ -116,14 +120,22 @@ class Worker:
         self._stream.send({"kind": READY, "pid": self._pid, "grains": grains})
         while True:
             job = Job.from_message(self._stream.receive())
-            self._stream.send({"kind": RESULT, "jid": job.jid, **self._answer(job).as_message()})
+            answer = {"kind": RESULT, "jid": job.jid, **self._answer(job).as_message()}
+            if not self._surroundings.restore():
+                log.info("%s changed its process for good: the next job gets another", job.fun)
+                answer[LAST] = True
+            self._stream.send(answer)
 
     def _answer(self, job: Job) -> Result:
         result = self._outcome(job)
         if os.getpid() != self._pid:
             # A function forked, and its child came out of the function: this is the child.
             os._exit(result.retcode)
-        return self._fitted(job, result)
+        try:
+            return self._fitted(job, result)
+        except BaseException as error:
+            # What a function returns may be an object of its own, which can do anything too.
+            return Result.failed(f"the return of {job.fun} cannot be carried: {_reason(error)}")
 
     def _outcome(self, job: Job) -> Result:
         self._context.pop(_RETCODE, None)
@@ -225,6 +237,13 @@ def _packs(value: Any) -> bool:
     except (DataError, WireError):
         return False
     return True
+
+
+def _reason(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"[:_MAX_REPR]
+    except Exception:  # its __str__ is the function's own as well
+        return type(error).__name__
 
 
 def _text(value: Any) -> str:

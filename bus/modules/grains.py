@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from bus import endpoints, rpc
+from bus.errors import BusError
 from bus.loader import facts
 from bus.modules import _atomic
 from bus.modules._errors import ExecutionError, InvocationError
@@ -17,6 +20,7 @@ __grains__: Mapping[str, Any]
 
 _PRIVATE = 0o600  # a grain may be a secret: who wants it otherwise changes the file's mode
 _NOTHING = object()
+_SECONDS = 5.0
 
 
 def items() -> dict[str, Any]:
@@ -62,9 +66,10 @@ def has_value(key: str) -> bool:
 
 
 def setval(key: str, val: Any) -> dict[str, Any]:
-    """Set a grain of this host, for good; the minion's other workers see it once they are new.
+    """Set a grain of this host, for good.
 
-    ``saltutil.sync_all`` makes them so.
+    The minion loads its grains anew and tells the master, so targets by the new grain mean it
+    a moment later.
 
     CLI example: ``reactor cmd web1 grains.setval roles '[web, db]'``
     """
@@ -139,10 +144,14 @@ def _checked(key: str) -> str:
 
 
 def _change(changes: Mapping[str, Any], without: str = "") -> None:
-    """Change the file, and what this process has loaded of it."""
+    """Change the file, what this process has loaded of it, and what the minion has."""
     path = _file()
-    kept = {key: value for key, value in facts.read_grains_file(path).items() if key != without}
-    _save(path, {**kept, **changes})
+    old = facts.read_grains_file(path)
+    new = {**{key: value for key, value in old.items() if key != without}, **changes}
+    _save(path, new)
+    if new != old:
+        with contextlib.suppress(BusError):  # no minion runs here: it reads them when it starts
+            rpc.call(endpoints.minion_pull(__opts__), "grains.refresh", {}, timeout=_SECONDS)
     if isinstance(__grains__, dict):
         __grains__.pop(without, None)
         __grains__.update(changes)

@@ -108,6 +108,14 @@ def sync_modules() -> list[str]:
     return list(sync["changed"])
 
 
+def sync_grains() -> list[str]:
+    """Fetch everything custom, and return which files of ``_grains`` changed.
+
+    CLI example: ``reactor cmd '*' saltutil.sync_grains``
+    """
+    return [name for name in sync_modules() if name.startswith("_grains/")]
+
+
 def sync_all() -> list[str]:
     """Fetch everything custom (``_modules``, ``_grains``), load functions and grains anew.
 

@@ -61,6 +61,24 @@ def list_jobs(
     return {jid: _shown(jid, found[jid]) for jid in (jids[-int(limit) :] if limit else jids)}
 
 
+def list_jobs_filter(count: int, filter_find_job: bool = True) -> dict[str, dict[str, Any]]:
+    """Return the newest jobs in the form of `list_jobs`.
+
+    CLI example: ``reactor run jobs.list_jobs_filter 50``
+
+    Args:
+        count: how many at most.
+        filter_find_job: leave out those by which clients ask whether another one still runs.
+    """
+    found = list_jobs(search_function="*")
+    wanted = [
+        jid
+        for jid, job in found.items()
+        if not (filter_find_job and job["Function"] == "saltutil.find_job")
+    ]
+    return {jid: found[jid] for jid in (wanted[-int(count) :] if int(count) > 0 else [])}
+
+
 def list_job(jid: str) -> dict[str, Any]:
     """Return a job and what each minion returned.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import bus
 from bus import endpoints, rpc
-from bus.client import LocalClient
+from bus.client import LocalClient, WheelClient
 
 __opts__: Mapping[str, Any]
 
@@ -16,7 +16,12 @@ _SECONDS = 5.0
 Target = str | Sequence[str]
 
 
-def status(tgt: Target = "*", tgt_type: str = "glob") -> dict[str, list[str]]:
+def status(
+    tgt: Target = "*",
+    tgt_type: str = "glob",
+    timeout: float | None = None,
+    gather_job_timeout: float | None = None,
+) -> dict[str, list[str]]:
     """Return the accepted minions that are connected (``up``) and those that are not (``down``).
 
     CLI example: ``reactor run manage.status``
@@ -24,7 +29,10 @@ def status(tgt: Target = "*", tgt_type: str = "glob") -> dict[str, list[str]]:
     Args:
         tgt: which minions.
         tgt_type: how ``tgt`` is read, such as ``list`` or ``grain``.
+        timeout: accepted as in Salt; the master knows who is connected, so nobody is waited for.
+        gather_job_timeout: the same.
     """
+    del timeout, gather_job_timeout
     accepted = _ask("minions.match", {"tgt": tgt, "tgt_type": tgt_type})
     connected = set(_ask("minions.connected", {}))
     return {
@@ -33,20 +41,45 @@ def status(tgt: Target = "*", tgt_type: str = "glob") -> dict[str, list[str]]:
     }
 
 
-def up(tgt: Target = "*", tgt_type: str = "glob") -> list[str]:
-    """Return the minions that are connected.
+def up(
+    tgt: Target = "*",
+    tgt_type: str = "glob",
+    timeout: float | None = None,
+    gather_job_timeout: float | None = None,
+) -> list[str]:
+    """Return the minions that are connected; arguments as in `status`.
 
     CLI example: ``reactor run manage.up 'web*'``
     """
-    return status(tgt, tgt_type)["up"]
+    return status(tgt, tgt_type, timeout, gather_job_timeout)["up"]
 
 
-def down(tgt: Target = "*", tgt_type: str = "glob") -> list[str]:
-    """Return the accepted minions that are not connected.
+def down(
+    tgt: Target = "*",
+    tgt_type: str = "glob",
+    removekeys: bool = False,
+    timeout: float | None = None,
+    gather_job_timeout: float | None = None,
+) -> list[str]:
+    """Return the accepted minions that are not connected; arguments as in `status`.
 
     CLI example: ``reactor run manage.down``
+
+    Args:
+        tgt: which minions.
+        tgt_type: how ``tgt`` is read.
+        removekeys: delete their keys, so that they have to be accepted anew.
+        timeout: see `status`.
+        gather_job_timeout: see `status`.
     """
-    return status(tgt, tgt_type)["down"]
+    found = status(tgt, tgt_type, timeout, gather_job_timeout)["down"]
+    if removekeys and found:
+        client = WheelClient(__opts__)
+        try:
+            client.cmd("key.delete_dict", [{"minions": found}])
+        finally:
+            client.close()
+    return found
 
 
 def present(subset: Sequence[str] | None = None) -> list[str]:

@@ -25,6 +25,12 @@ _TYPES = (
     ("-L", "--list", "list", "TGT is a list of ids: web1,web2."),
     ("-E", "--pcre", "pcre", "TGT is a regular expression."),
     ("-G", "--grain", "grain", "TGT is a grain and a glob: os:Debian."),
+    (
+        "-P",
+        "--grain-pcre",
+        "grain_pcre",
+        "TGT is a grain and a regular expression: os:(Arch|Debian).",
+    ),
     ("-C", "--compound", "compound", "TGT is a compound expression: G@os:Debian and web*."),
     ("-N", "--nodegroup", "nodegroup", "TGT is the name of a nodegroup."),
     ("-S", "--ipcidr", "ipcidr", "TGT is an address or a network: 10.0.0.0/8."),
@@ -71,6 +77,11 @@ def _choose_type(kind: str, ctx: click.Context, _param: click.Parameter, given: 
 @click.option("--async", "is_async", is_flag=True, help="Print the job id and do not wait.")
 @click.option("-t", "--timeout", type=click.FloatRange(min=0), help="Seconds to wait for returns.")
 @click.option(
+    "--job-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds after which a minion ends the job; by default its option job_timeout.",
+)
+@click.option(
     "-b", "--batch", metavar="N|P%", help="Run on so many minions at a time: one done, one begins."
 )
 @click.option("--failhard", is_flag=True, help="With --batch: begin no more once one has failed.")
@@ -92,6 +103,7 @@ def command(
     tgt_type: str | None,
     is_async: bool,
     timeout: float | None,
+    job_timeout: float | None,
     batch: str | None,
     failhard: bool,
     subset: int | None,
@@ -114,7 +126,7 @@ def command(
         raise click.UsageError("--failhard is for batches: give --batch too", ctx)
     settings = ctx.ensure_object(Settings)
     positional, keyword = cliargs.parse(args)
-    job = {"fun": fun, "arg": positional, "kwarg": keyword}
+    job = {"fun": fun, "arg": positional, "kwarg": keyword, "job_timeout": job_timeout}
     with LocalClient(mopts=settings.master()) as client:
         run = Run(
             client, tgt, tgt_type or "glob", job, timeout,
@@ -270,8 +282,9 @@ class Run:
         """Return the names of a list that no minion has."""
         if self._tgt_type != "list" or not isinstance(self._tgt, str):
             return []
-        named = {name.strip() for name in self._tgt.split(",")} - {""}
-        return sorted(named - set(minions))
+        from bus import targets
+
+        return sorted(set(targets.list_words(self._tgt)) - set(minions))
 
     def _nobody(self) -> int:
         if self._as_json:

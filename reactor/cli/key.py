@@ -203,11 +203,30 @@ def _change(
     opts = ctx.ensure_object(Settings).master()
     meant = matching(opts, states, globs or ("*",))
     if not meant:
-        where = "" if act == "delete" else f" {' or '.join(states)}"
-        _fail(ctx, f"no{where} key matches {' '.join(globs) or '*'}: see 'reactor key list'")
+        _fail(ctx, _none_meant(opts, act, states, options, globs or ("*",)))
     if not yes:
         _confirm(ctx, act, shown_keys(opts, states, meant))
     _show(act, _apply(opts, act, meant, options), as_json=as_json)
+
+
+def _none_meant(
+    opts: Mapping[str, Any],
+    act: str,
+    states: Sequence[str],
+    options: Mapping[str, bool],
+    globs: Sequence[str],
+) -> str:
+    """Say that no key is meant, and which option would mean some."""
+    from reactor.cli import output
+
+    where = "" if act == "delete" else f" {' or '.join(states)}"
+    found = f"no{where} key matches {output.safe(' '.join(globs))}"
+    left_out = [name.removeprefix("include_") for name, given in options.items() if not given]
+    there = [state for state in left_out if matching(opts, [state], globs)]
+    if not there:
+        return f"{found}: see 'reactor key list'"
+    needed = " ".join(f"--include-{state}" for state in there)
+    return f"{found}, but {' and '.join(there)} ones do: add {needed} if you mean them"
 
 
 def matching(opts: Mapping[str, Any], states: Sequence[str], globs: Sequence[str]) -> list[str]:
@@ -346,12 +365,14 @@ def _tell_behind(done: Mapping[str, Any]) -> None:
 @command.command("finger", cls=Command, example="reactor key finger web1")
 @click.argument("globs", nargs=-1, metavar="[GLOB]...")
 @with_json
-@click.pass_obj
-def finger(settings: Settings, globs: tuple[str, ...], as_json: bool) -> None:
+@click.pass_context
+def finger(ctx: click.Context, globs: tuple[str, ...], as_json: bool) -> None:
     """Show fingerprints, the master's own too: it is what 'master_finger' of a minion takes."""
     from reactor.cli import output
 
-    found = fingerprints(settings.master(), globs or ("*",))
+    found = fingerprints(ctx.ensure_object(Settings).master(), globs or ("*",))
+    if globs and not found.keys() - {"local"}:
+        _fail(ctx, f"no key matches {output.safe(' '.join(globs))}: see 'reactor key list'")
     if as_json:
         click.echo(output.as_json(found))
         return

@@ -19,6 +19,7 @@ from bus.config import minion_config, private_dir
 from bus.errors import BusError
 from bus.feed import Feed, LiveFeed
 from bus.listener import Listener, open_listener
+from bus.loader import custom
 from bus.record import Event
 from bus.stopping import Stop
 from reactor.engine.actions import Action
@@ -108,7 +109,15 @@ class MinionReactorRole(ReactorRole):
         return self._feed.recall(seq) if isinstance(self._feed, RecentFeed) else None
 
     def _own_actions(self, functions: Callable[..., FunctionAction]) -> dict[str, Action]:
-        return {"caller": functions("caller", self._load_caller)}
+        return {"caller": functions("caller", self._load_caller, files=self._custom_files)}
 
     def _load_caller(self) -> loader.Functions:
-        return loader.execution_modules(self._opts, grains=loader.grains(self._opts))
+        grains = loader.grains(self._opts, custom.custom_dirs(self._opts, "grains"))
+        dirs = custom.custom_dirs(self._opts, "modules")
+        return loader.execution_modules(self._opts, grains=grains, dirs=dirs)
+
+    def _custom_files(self) -> object:
+        """What the master brings while the reactor runs counts, too."""
+        return custom.signature(
+            directory for kind in custom.KINDS for directory in custom.custom_dirs(self._opts, kind)
+        )

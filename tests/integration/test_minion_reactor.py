@@ -41,6 +41,13 @@ gathered:
   do:
     - event: my/gathered
       data: {n: "{{ data.n }}", count: "{{ window.count }}"}
+mine:
+  on: my/custom
+  do:
+    - caller: mine.about
+      id: asked
+    - event: my/custom-done
+      data: {said: "{{ results.asked.return }}"}
 not_here:
   on: my/local
   do:
@@ -70,7 +77,7 @@ def system(tmp_path):
     with running(tmp_path) as second:
         log = second.config / "log" / "up.log"
         # The minion is ready before its reactor listens, and its bus keeps nothing for later.
-        wait_until(lambda: "the reactor serves 6 rules" in log.read_text(), 30)
+        wait_until(lambda: "the reactor serves 7 rules" in log.read_text(), 30)
         yield second
 
 
@@ -97,6 +104,25 @@ def test_rules_of_a_minion_act_on_its_own_bus(system):
     assert not [event for event in system.events() if event.tag.startswith("my/")]
 
 
+def test_functions_that_came_from_the_master(system):
+    """A `caller` reaction has the minion's custom modules and grains, as they are now."""
+    _bring(system, "grains", "extra.py", "def extra():\n    return {'extra': 'yes'}\n")
+    for said in ("one", "three"):
+        text = f"def about():\n    return ['{said}', __grains__['extra']]\n"
+        _bring(system, "modules", "mine.py", text)
+        answer = _ask(system, "my/custom", {}, "my/custom-done")
+        assert answer.payload["said"] == [said, "yes"]
+
+
+def _bring(system, kind, name, text):
+    """Write a custom file on the master, and wait until the minion has it."""
+    source = system.config / "files" / f"_{kind}" / name
+    source.parent.mkdir(parents=True, exist_ok=True)
+    source.write_text(text)
+    copy = system.config / "cache/minion/extmods" / kind / name
+    wait_until(lambda: copy.exists() and copy.read_text() == text)
+
+
 def test_a_throttle_of_a_minion_survives_a_kill(system):
     """The reactor is started again, and remembers."""
     assert _ask(system, "my/once", {"n": 1}, "reactor/reaction/once/done")
@@ -105,7 +131,7 @@ def test_a_throttle_of_a_minion_survives_a_kill(system):
     pids = started.findall(log.read_text())
     os.kill(int(pids[-1]), signal.SIGKILL)
     wait_until(lambda: len(started.findall(log.read_text())) > len(pids), 30)
-    wait_until(lambda: log.read_text().count("the reactor serves 6 rules") >= 2, 30)
+    wait_until(lambda: log.read_text().count("the reactor serves 7 rules") >= 2, 30)
     with bus.connect("minion", minion_config(system.config)) as events:
         listening = events.listen("my/was-*", timeout=EVENT_SECONDS)
         events.fire("my/once", {"n": 2})

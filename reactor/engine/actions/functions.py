@@ -24,7 +24,18 @@ USER = "Reactor"
 
 
 class FunctionAction:
-    """Runs functions of one kind in the pool, with ``salt/run/...`` or ``salt/wheel/...``."""
+    """Runs functions of one kind in the pool, with ``salt/run/...`` or ``salt/wheel/...``.
+
+    Args:
+        kind: ``runner``, ``wheel`` or ``caller``.
+        load: loads the functions.
+        files: a value that changes with the files that functions are loaded from; they are
+            loaded anew when it does.
+        pool: where they run.
+        mailbox: what comes of them is told there.
+        outbox: takes their events.
+        jids: makes their ids.
+    """
 
     def __init__(
         self,
@@ -35,10 +46,13 @@ class FunctionAction:
         mailbox: Mailbox,
         outbox: Outbox,
         jids: JidMaker,
+        files: Callable[[], object] = lambda: None,
     ) -> None:
         self._kind = kind
         self._load = load
+        self._files = files
         self._functions: Functions | None = None
+        self._loaded_from: object = None
         self._pool = pool
         self._mailbox = mailbox
         self._outbox = outbox
@@ -46,10 +60,14 @@ class FunctionAction:
 
     def start(self, call: Call, reaction: Reaction, done: Done) -> None:
         """Put the function into the queue of the pool."""
-        if self._functions is None:
-            self._functions = self._load()
-        functions, jid = self._functions, self._jids.next()
+        functions, jid = self._current(), self._jids.next()
         self._pool.submit(lambda: self._run(functions, call, reaction, jid, done))
+
+    def _current(self) -> Functions:
+        files = self._files()
+        if self._functions is None or files != self._loaded_from:
+            self._functions, self._loaded_from = self._load(), files
+        return self._functions
 
     def _run(
         self, functions: Functions, call: Call, reaction: Reaction, jid: str, done: Done

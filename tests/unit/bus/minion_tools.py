@@ -1,8 +1,11 @@
 """What the tests of the minion share: workers with a few functions, and waiting with a deadline."""
 
+import contextlib
 import os
 import random
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,6 +27,18 @@ SECONDS = 20.0
 """The longest that anything may take here; every wait ends as soon as it can."""
 
 LIMIT = 1_048_576
+
+
+class Exiting:
+    """A value that ends whoever looks at it."""
+
+    def __repr__(self):
+        raise SystemExit(_Unsayable())
+
+
+class _Unsayable:
+    def __str__(self):
+        raise ValueError("no str")
 
 
 class Unprintable:
@@ -93,6 +108,57 @@ def _print(text):
     return text
 
 
+def _surroundings():
+    """What a job sees of the process that it runs in."""
+    umask = os.umask(0o022)
+    os.umask(umask)
+    return {
+        "cwd": str(Path.cwd()),
+        "umask": umask,
+        "environ": {name: os.environ.get(name) for name in ("HOME", "MARK")},
+        "handlers": [str(signal.getsignal(one)) for one in (signal.SIGALRM, signal.SIGTERM)],
+        "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+        "timer": any(signal.getitimer(signal.ITIMER_REAL)),
+        "closed": sys.stdout.closed,
+        "recursion": sys.getrecursionlimit(),
+        "timeout": socket.getdefaulttimeout(),
+    }
+
+
+def _change_surroundings():
+    """Leave a process as a careless function might."""
+    os.chdir("/")
+    os.umask(0)
+    os.environ["MARK"] = "here"
+    os.environ.pop("HOME", None)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    signal.alarm(3600)
+    sys.stdout.close()
+    sys.setrecursionlimit(500)
+    socket.setdefaulttimeout(5)
+    return _surroundings()
+
+
+def _change_for_good(what, path=None):
+    """Change what cannot be put back."""
+    if what == "descriptor":
+        os.close(1)
+    elif what == "limit":
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    elif what == "files":
+        for _ in range(300):
+            os.open(os.devnull, os.O_RDONLY)
+    elif what == "all files":
+        with contextlib.suppress(OSError):
+            while True:
+                os.open(os.devnull, os.O_RDONLY)
+    else:
+        os.chdir(path)
+        Path(path).rmdir()
+    return os.getpid()
+
+
 def _need(function, arg):
     try:
         return function(*arg)
@@ -117,6 +183,8 @@ def functions(context):
         "test.killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
         "test.huge": lambda size: "x" * size,
         "test.set": lambda: {"values": {1}, (1, 2): object, "odd": Unprintable(), "fine": 1},
+        "test.exiting": Exiting,
+        "test.long": lambda: {10**5000: 10**5000},
         "test.keys": lambda: {(1, 2): "a", "b": 2**70},
         "test.print": _print,
         "test.fork": _child_comes_out,
@@ -131,6 +199,9 @@ def functions(context):
         "test.descriptors": lambda: sorted(int(one.name) for one in Path("/dev/fd").iterdir()),
         "test.random": random.random,
         "test.stdin": lambda: sys.stdin.read() + os.read(0, 10).decode(),
+        "test.surroundings": _surroundings,
+        "test.change": _change_surroundings,
+        "test.change_for_good": _change_for_good,
         "test.sid": lambda: os.getsid(0) == os.getpid(),
         "test.signals": lambda: [
             signal.getsignal(signal.SIGTERM) == signal.SIG_DFL,

@@ -494,6 +494,23 @@ class TestCaller:
         assert caller.cmd("test.arg", 1, a=2) == {"args": [1], "kwargs": {"a": 2}}
         assert caller.function("grains.get", "id") == "m1"
 
+    def test_custom_modules_without_a_master(self, minion_opts, tmp_path):
+        """There is nobody to fetch them from: they are taken from the minion's own file_roots."""
+        for root, said in (("first", 1), ("second", 2)):
+            for kind, text in (
+                ("modules", f"def say():\n    return [{said}, __grains__['here']]\n"),
+                ("grains", f"def here():\n    return {{'here': {said}}}\n"),
+            ):
+                folder = tmp_path / root / f"_{kind}"
+                folder.mkdir(parents=True)
+                (folder / "mine.py").write_text(text)
+        roots = {"base": [str(tmp_path / root) for root in ("first", "second")]}
+        opts = minion_opts.with_(file_roots=roots)
+        with pytest.raises(FunctionNotFoundError):
+            Caller(mopts=opts).cmd("mine.say")
+        alone = opts.with_(master_type="disable")
+        assert Caller(mopts=alone).cmd("mine.say") == [1, 1]
+
     def test_by_path(self, place):
         """The configuration is read."""
         (place / "minion").write_text("id: m7\n")

@@ -21,6 +21,7 @@ from bus.keys import Keypair, KeyStore, fingerprint
 from bus.link import departures, protocol
 from bus.link.client import LinkClient
 from bus.link.connection import new_routing_id, set_curve_client
+from bus.link.jobs import JobStore
 from bus.link.protocol import Batch, Hello, Item, Ping, State
 from bus.link.server import LinkServer
 from bus.link.trust import PINNED
@@ -410,6 +411,22 @@ def test_a_minion_that_stays_away(master, join, monkeypatch) -> None:
     minion.close()
     until(lambda: master.bus.named(f"salt/job/{jid}/gone/web1"))
     assert master.call("status")["owing"] == 0
+
+
+def test_old_jobs_are_forgotten_however_many_there_are(tmp_path, monkeypatch) -> None:
+    """More come in a minute than are forgotten in one go."""
+    monkeypatch.setattr("bus.link.jobs._PRUNE_AT_ONCE", 2)
+    monkeypatch.setattr("bus.link.server.PRUNE_AGAIN_SECONDS", 0.01)
+    store = JobStore(tmp_path / "state/jobs.db", 100)
+    old = [f"202001010000000000{number:02}" for number in range(9)]
+    for jid in old:
+        store.put({"jid": jid, "fun": "test.ping", "arg": [], "minions": ["a"], "missing": []})
+    store.close()
+    master = Master(tmp_path)
+    try:
+        until(lambda: not any(master.call("jobs.get", jid=jid) for jid in old))
+    finally:
+        master.close()
 
 
 def test_what_is_owed_outlives_the_server(master, join, monkeypatch) -> None:

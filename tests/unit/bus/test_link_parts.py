@@ -573,7 +573,8 @@ def test_an_old_job_that_is_owed_is_not_forgotten(tmp_path: Path, monkeypatch) -
     owed, old = "20200101000000000000", "20200101000000000001"
     store.put(job(owed, "a"))
     store.put(job(old, "a"))
-    store.prune(1_795_339_850, {owed})
+    assert store.prune(1_795_339_850, {owed})
+    assert not store.prune(1_795_339_850, {owed})
     assert store.sent_to(owed, "a")
     assert store.get(old) is None
     store.prune(1_795_339_850)

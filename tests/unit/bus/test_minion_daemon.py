@@ -372,6 +372,29 @@ def test_new_grains_are_told(run, opts, tmp_path):
     assert parts.made_link.hellos == [{"mine": "new"}]
 
 
+def test_a_grain_that_was_set_is_told(opts, tmp_path):
+    """Without the master's files: the grains alone are read anew."""
+    source = tmp_path / "grain"
+    source.write_text("old")
+
+    def load_grain(context):
+        loaded = load(context)
+        return type(loaded)(loaded.call, loaded.available, {"mine": source.read_text()})
+
+    parts = FakeParts(load_grain)
+
+    def script():
+        yield lambda: parts.made_link
+        source.write_text("new")
+        parts.made_sockets.methods["grains.refresh"]({})
+        yield lambda: parts.made_link.hellos
+
+    stop = Script(script())
+    Minion(opts, parts).run(stop)
+    stop.close()
+    assert parts.made_link.hellos == [{"mine": "new"}]
+
+
 def test_the_link_does_not_wait_for_ever(opts, monkeypatch):
     """A host whose grains hang is connected without them."""
     monkeypatch.setattr(daemon, "GRAINS_SECONDS", 0.2)

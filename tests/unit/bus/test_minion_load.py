@@ -3,7 +3,8 @@
 import pytest
 
 from bus.errors import FunctionNotFoundError
-from bus.minion.load import load, synced_dir
+from bus.loader.custom import synced_dir
+from bus.minion.load import load
 
 
 @pytest.fixture

@@ -3,11 +3,13 @@
 import os
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 
 from bus import wire
 from bus.minion.stream import BlockingStream
+from bus.minion.surroundings import Surroundings
 from bus.minion.worker import PROGRESS, READY, RESULT, Loaded, Worker, portable, retcode_of
 from tests.unit.bus.minion_tools import LIMIT, Rig, Unprintable, functions, load
 
@@ -134,6 +136,19 @@ def test_values_that_do_not_pack():
     assert "Unprintable without repr: RuntimeError" in found["odd"]
 
 
+def test_a_value_that_raises_when_it_is_looked_at():
+    """It ends neither the worker nor the job's return."""
+    found = result("test.exiting")
+    assert found["return"] == "the return of test.exiting cannot be carried: SystemExit"
+    assert (found["retcode"], found["success"]) == (1, False)
+
+
+def test_a_number_too_long_to_be_written_out():
+    """Python refuses to show it; the job has succeeded all the same."""
+    text = "<int without repr: ValueError>"
+    assert result("test.long") == {"return": {text: text}, "retcode": 0, "success": True}
+
+
 def test_keys_and_numbers_that_do_not_pack():
     """Keys that would not unpack and integers beyond 64 bits become text."""
     assert result("test.keys")["return"] == {"(1, 2)": "a", "b": str(2**70)}
@@ -225,6 +240,53 @@ def test_a_worker_has_its_own_session_and_signals(rig):
     """Ctrl-C in the minion's terminal does not reach a job; SIGTERM ends it."""
     assert rig.run("test.sid").value is True
     assert rig.run("test.signals").value == [True, True]
+
+
+def test_what_a_job_changes_of_its_process_is_put_back(rig):
+    """Folder, umask, environment, signals, timers and streams: the next job finds them as ever."""
+    before = rig.run("test.surroundings").value
+    pid = rig.run("test.pid").value
+    left = rig.run("test.change").value
+    assert {key for key in before if before[key] == left[key]} == set()
+    assert rig.run("test.surroundings").value == before
+    assert rig.run("test.print", "hello").success
+    assert rig.run("test.pid").value == pid
+
+
+@pytest.mark.parametrize("what", ["descriptor", "limit", "files", "all files"])
+def test_what_cannot_be_put_back_takes_a_new_worker(rig, what):
+    """The job's return is its own, and the next one runs in another process."""
+    before = rig.run("test.surroundings").value
+    changed = rig.run("test.change_for_good", what)
+    assert changed.success
+    assert rig.run("test.surroundings").value == before
+    assert rig.run("test.pid").value != changed.value
+    assert rig.run("test.print", "hello").success
+
+
+def test_a_job_that_removes_the_folder_it_has_gone_to(rig, tmp_path):
+    """The worker goes back to where it was."""
+    (tmp_path / "gone").mkdir()
+    pid = rig.run("test.change_for_good", "folder", str(tmp_path / "gone")).value
+    before = rig.run("test.surroundings").value["cwd"]
+    assert before == str(Path.cwd())
+    assert rig.run("test.pid").value == pid
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_folder_of_the_worker_itself_goes(tmp_path, monkeypatch, there):
+    """Without a folder to go back to a worker is not used again; without one from the start it is."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    if not there:
+        home.rmdir()
+    surroundings = Surroundings(lambda: None)
+    assert surroundings.restore()
+    if there:
+        home.rmdir()
+    os.chdir("/")
+    assert not surroundings.restore()
 
 
 def test_the_functions_are_those_of_the_rig():

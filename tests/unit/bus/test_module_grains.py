@@ -5,8 +5,9 @@ import stat
 import pytest
 
 from bus import loader
+from bus.config import minion_config
 from bus.errors import BusError
-from tests.unit.bus.loader_tools import execution
+from tests.unit.bus.loader_tools import execution, minion_bus
 
 
 @pytest.fixture
@@ -105,3 +106,16 @@ def test_a_mapping_that_cannot_be_changed(tmp_path):
     grains = execution("grains", {"config_dir": str(tmp_path)}, MappingProxyType({"a": 0}))
     assert grains.setval("a", 1) == {"a": 1}
     assert grains.get("a") == 0
+
+
+def test_the_minion_is_told_of_a_change(tmp_path, known):
+    """Once for each change, and not of what is there already."""
+    opts = minion_config({"id": "web1", "sock_dir": str(tmp_path)})
+    told = []
+    module = execution("grains", {**opts, "config_dir": str(tmp_path)}, known)
+    with minion_bus(opts, {"grains.refresh": told.append}):
+        module.setval("role", "web")
+        module.setval("role", "web")
+        assert len(told) == 1
+        module.delkey("role")
+        assert len(told) == 2

@@ -71,9 +71,16 @@ def test_sync(saltutil, asked):
     """Modules are fetched and loaded anew; what the sync that was asked for changed is told."""
     assert saltutil.sync_modules() == ["_modules/mine.py"]
     assert saltutil.sync_all() == ["_modules/mine.py"]
+    assert saltutil.sync_grains() == []
     assert saltutil.refresh_modules() is True
     assert saltutil.refresh_grains() is True
     assert execution("sys", saltutil.functions["saltutil.running"].__globals__["__opts__"])
+
+
+def test_sync_of_grains(saltutil, asked):
+    """Of what changed only the grains are told."""
+    SYNCS[0] = iter([{**NEW, "changed": ["_grains/mine.py", "_modules/mine.py"]}])
+    assert saltutil.sync_grains() == ["_grains/mine.py"]
 
 
 def test_new_keys(saltutil, asked):

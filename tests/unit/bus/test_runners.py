@@ -13,6 +13,7 @@ from bus.client import LocalClient
 from bus.config import master_config, private_dir
 from bus.errors import ArgumentsError, DataError, NotRunningError
 from bus.event import MinionEvent, get_event
+from bus.keys import KeyStore
 from bus.modules._errors import InvocationError
 from bus.runners import state as state_module
 from tests.unit.bus.loader_tools import link, master_bus, minion_bus, runner
@@ -205,6 +206,20 @@ def test_manage(opts):
         assert manage.down() == manage.not_present() == manage.not_alived() == ["a", "c"]
         assert manage.present(subset=["a"]) == []
         assert manage.not_alived("c") == ["c"]
+        assert manage.up(timeout=3, gather_job_timeout=3) == ["b"]
+
+
+def test_manage_down_removes_keys(opts):
+    """Only of the minions that are down, and only if that is asked for."""
+    store = KeyStore(opts["pki_dir"])
+    for ident in ("a", "b", "c"):
+        store.add(ident, b"0" * 40)
+    methods = {"minions.connected": lambda _: ["b"], "minions.match": matching("a", "b", "c")}
+    with link(opts, methods):
+        assert runner("manage", opts).down(["a"], "list", removekeys=True) == ["a"]
+        assert store.list()["minions"] == ["b", "c"]
+        assert runner("manage", opts).down() == ["a", "c"]
+    assert store.list()["minions"] == ["b", "c"]
 
 
 def test_manage_versions(master_opts, master, monkeypatch):  # noqa: F811 - the fixture

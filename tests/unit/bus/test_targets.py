@@ -40,6 +40,7 @@ GROUPS = {
         ("glob", "web1", "web1"),
         ("glob", "WEB1", ""),
         ("list", "db1, web1,none", "web1 db1"),
+        ("list", "db1 web1  none", "web1 db1"),
         ("list", ["web2"], "web2"),
         ("pcre", "web|db", "web1 web2 db1"),
         ("pcre", "eb", ""),

@@ -1,5 +1,7 @@
 """The wheel functions, on real key files and a real bus."""
 
+import stat
+
 import pytest
 
 from bus.config import master_config
@@ -109,6 +111,86 @@ def test_config_values(opts):
     assert values["ret_port"] == 4506
     assert values["pki_dir"] == opts["pki_dir"]
     assert values["api"] == {"password": "(hidden)", "list": [{"token": "(hidden)"}]}
+
+
+@pytest.fixture
+def conf(tmp_path):
+    """A master's configuration directory."""
+    made = tmp_path / "conf"
+    made.mkdir(mode=0o700)
+    (made / "master").write_text("# mine\ntimeout: 4\nrules: [rules]\n")
+    return made
+
+
+def changed(conf):
+    """The wheel functions of config, and what the master's options are now."""
+    opts = master_config(str(conf))
+    return wheel("config", opts), opts
+
+
+def test_an_option_is_set_for_good(conf):
+    """The next start of the master finds it; what is written by hand stays as it is."""
+    config, _ = changed(conf)
+    written = conf / "master.d/zz-applied.conf"
+    assert config.apply("timeout", 9) == f"Wrote {written}"
+    config.apply("nodegroups", {"web": "web*"})
+    assert stat.S_IMODE(written.stat().st_mode) == 0o600
+    config, opts = changed(conf)
+    assert (opts["timeout"], opts["nodegroups"]["web"]) == (9, "web*")
+    config.apply("timeout", None)
+    assert changed(conf)[1]["timeout"] == 4
+    assert (conf / "master").read_text().startswith("# mine")
+
+
+def test_options_in_a_file_of_their_own(conf):
+    """The file is replaced as a whole; lists that are joined are joined."""
+    config, _ = changed(conf)
+    config.update_config("site", {"timeout": 7, "rules": ["more"]})
+    assert changed(conf)[1]["rules"] == (str(conf / "rules"), str(conf / "more"))
+    assert config.update_config("site.conf", {"timeout": 8}) == f"Wrote {conf}/master.d/site.conf"
+    opts = changed(conf)[1]
+    assert (opts["timeout"], len(opts["rules"])) == (8, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "text"),
+    [
+        ("site", {"timeuot": 7}, "did you mean"),
+        ("site", {"timeout": "soon"}, "timeout"),
+        ("site", {"sock_dir": "/" + "x" * 200}, "too long"),
+        ("site", "timeout: 7", "are a mapping"),
+        ("site", {"reactor_notify": {"a": object()}}, "plain data"),
+        ("../site", {}, "no name for a file"),
+        ("", {}, "no name for a file"),
+        (".hidden", {}, "no name for a file"),
+    ],
+)
+def test_options_that_no_master_would_take(conf, name, options, text):
+    """They are refused, and nothing is written: the master would not start."""
+    config, _ = changed(conf)
+    with pytest.raises(BusError, match=text):
+        config.update_config(name, options)
+    assert sorted(path.name for path in conf.rglob("*.conf")) == []
+
+
+def test_an_option_that_cannot_be_set(conf):
+    """A joined list, one that there is not, a file that is broken or cannot be had."""
+    config, _ = changed(conf)
+    with pytest.raises(BusError, match="rules is joined"):
+        config.apply("rules", ["x"])
+    with pytest.raises(BusError, match="did you mean"):
+        config.apply("timeuot", 1)
+    applied = conf / "master.d/zz-applied.conf"
+    applied.parent.mkdir()
+    applied.write_text("a: [")
+    with pytest.raises(BusError, match=r"zz-applied\.conf:\d"):
+        config.apply("timeout", 1)
+    applied.write_bytes(b"\xff")
+    with pytest.raises(BusError, match="cannot be read"):
+        config.apply("timeout", 1)
+    (conf / "master.d/site.conf").mkdir()
+    with pytest.raises(BusError, match="cannot be written"):
+        config.update_config("site", {})
 
 
 def test_connected(opts):

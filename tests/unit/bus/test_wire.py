@@ -216,3 +216,10 @@ class TestEventPacker:
         """The error names the option."""
         with pytest.raises(TooLargeError, match="max_event_size"):
             wire.EventPacker(lambda: 0, 50).pack("t", {"a": "x" * 50})
+
+
+@pytest.mark.parametrize("data", [{"a": 10**5000}, {10**5000: {1}}])
+def test_numbers_that_python_does_not_write_out(data):
+    """The error names them all the same, and is the one of data that cannot be carried."""
+    with pytest.raises(DataError, match="msgpack cannot carry this data"):
+        wire.pack(data)

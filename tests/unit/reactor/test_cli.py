@@ -283,6 +283,7 @@ class TestArguments:
             ("-L", "list"),
             ("-E", "pcre"),
             ("-G", "grain"),
+            ("-P", "grain_pcre"),
             ("-C", "compound"),
             ("-N", "nodegroup"),
             ("-S", "ipcidr"),
@@ -397,6 +398,26 @@ class TestKeys:
         assert self.listed(pending)["minions"] == ["db1", "db2", "web1"]
         invoke("--config", pending, "key", "reject", "db1", "-y", "--include-accepted")
         assert self.listed(pending)["minions_rejected"] == ["db1"]
+
+    def test_keys_in_another_state_are_hinted_at(self, pending):
+        """Who means them is told which option says so."""
+        invoke("--config", pending, "key", "reject", "db1", "-y")
+        result = invoke("--config", pending, "key", "accept", "db1", "-y")
+        assert result.exit_code == 1
+        assert result.stderr == (
+            "reactor: no pending key matches db1, but rejected ones do: "
+            "add --include-rejected if you mean them\n"
+        )
+        result = invoke("--config", pending, "key", "reject", "web1", "-y")
+        assert "but accepted ones do: add --include-accepted" in result.stderr
+        result = invoke("--config", pending, "key", "accept", "none", "-y")
+        assert result.stderr.endswith("matches none: see 'reactor key list'\n")
+
+    def test_a_fingerprint_of_nobody(self, pending):
+        """Who asks for one that there is not is told so, not shown the master's alone."""
+        result = invoke("--config", pending, "key", "finger", "none")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "no key matches none" in result.stderr
 
     def test_delete(self, pending):
         """In whatever state."""
