@@ -19,9 +19,10 @@ from typing import Any, Final
 from bus import frames
 from bus.complaints import Complaints
 from bus.direct import framing
-from bus.direct.connecting import connect, try_connect
+from bus.direct.connecting import try_connect
 from bus.direct.framing import RECEIVE_BYTES, Inbox
 from bus.direct.serving import Client, DirectSocket
+from bus.direct.stream import Stream
 from bus.endpoints import line_address
 from bus.errors import BusError, NotRunningError
 from bus.lock import DirectoryLock
@@ -217,7 +218,7 @@ class LineCaller(Caller):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self._stream = _Stream(path)
+        self._stream = _Asking(path)
 
     @property
     def socket(self) -> int:
@@ -244,35 +245,13 @@ class LineCaller(Caller):
             yield framing.reply_parts(head, body)
 
 
-class _Stream:
-    """A connection that never blocks, behind a descriptor that stays when it is cut."""
+class _Asking(Stream):
+    """A connection over which questions go out, as fast as the server reads them."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._socket: socket.socket | None = None
-        self._epoll = select.epoll()
-        self._inbox = Inbox(MAX_ANSWER_BYTES)
+        super().__init__(path, MAX_ANSWER_BYTES)
         self._unsent: deque[memoryview] = deque()
         self._unsent_bytes = 0
-
-    @property
-    def is_open(self) -> bool:
-        """Whether there is a connection."""
-        return self._socket is not None
-
-    def fileno(self) -> int:
-        """The descriptor to poll for input."""
-        return self._epoll.fileno()
-
-    def open(self) -> bool:
-        """Connect if that is still to be done; say whether a server is there."""
-        if self._socket is None:
-            self._socket = connect(self._path)
-            if self._socket is None:
-                return False
-            self._inbox = Inbox(MAX_ANSWER_BYTES)
-            self._epoll.register(self._socket, select.EPOLLIN)
-        return True
 
     def send(self, data: bytes) -> None:
         """Send a message, now or when there is room; nothing if there is no server or no room."""
@@ -288,29 +267,11 @@ class _Stream:
 
     def receive(self) -> list[tuple[bytes, bytes]]:
         """Return the messages that are there, and send what waits."""
-        found: list[tuple[bytes, bytes]] = []
         if self._unsent:
             self._flush()
             if self._socket is not None and not self._unsent:
                 self._epoll.modify(self._socket, select.EPOLLIN)
-        while self._socket is not None:
-            try:
-                data = self._socket.recv(RECEIVE_BYTES)
-            except BlockingIOError:
-                break
-            except OSError:
-                data = b""
-            found += self._inbox.add(data)
-            if not data or self._inbox.error:
-                self._cut()
-            elif len(data) < RECEIVE_BYTES:
-                break
-        return found
-
-    def close(self) -> None:
-        """Close everything."""
-        self._cut()
-        self._epoll.close()
+        return self.messages()
 
     def _flush(self) -> None:
         assert self._socket is not None
@@ -328,9 +289,6 @@ class _Stream:
             self._cut()
 
     def _cut(self) -> None:
-        if self._socket is not None:
-            self._epoll.unregister(self._socket)
-            self._socket.close()
-            self._socket = None
+        super()._cut()
         self._unsent.clear()
         self._unsent_bytes = 0
