@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from urllib.parse import quote, unquote
 from bus import wire
 from bus.config import private_dir
 from bus.errors import BusError, DataError
+from bus.modules import _atomic
 
 _SUFFIX = ".value"
 _MAX_NAME_BYTES = 200
@@ -47,7 +46,7 @@ class Banks:
         content = wire.pack(value)
         try:
             private_dir(target.parent)
-            _write(target, content)
+            _atomic.write(target, content, 0o600)
         except OSError as error:
             raise BusError(f"cannot store {key!r} in {target.parent}: {error.strerror}") from error
 
@@ -112,17 +111,3 @@ def _escaped(kind: str, name: object) -> str:
     if len(safe) > _MAX_NAME_BYTES:
         raise DataError(f"the {kind} {name[:40]!r}... is too long to be a file's name")
     return safe
-
-
-def _write(target: Path, content: bytes) -> None:
-    temporary = target.with_name(f".{secrets.token_hex(8)}")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
