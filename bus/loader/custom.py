@@ -31,9 +31,22 @@ def custom_dirs(opts: Mapping[str, Any], kind: str) -> list[Path]:
     """
     found = [synced_dir(opts, kind)]
     if opts.get("master_type") == "disable":
-        roots = (opts.get("file_roots") or {}).get("base") or ()
-        found += [Path(root) / f"_{kind}" for root in reversed(roots)]
+        found += offered_dirs(opts, kind)
     return found
+
+
+def offered_dirs(opts: Mapping[str, Any], kind: str) -> list[Path]:
+    """Return the directories under ``file_roots`` that minions get custom files from.
+
+    Args:
+        opts: options of a master, or of a minion that has none.
+        kind: ``modules`` or ``grains``.
+
+    Returns:
+        Of two files of one name the last counts, which is the one in the first root.
+    """
+    roots = (opts.get("file_roots") or {}).get("base") or ()
+    return [Path(root) / f"_{kind}" for root in reversed(roots)]
 
 
 def signature(directories: Iterable[Path]) -> frozenset[tuple[str, int, int]]:

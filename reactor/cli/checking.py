@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bus import loader
+from bus.loader.custom import custom_dirs, offered_dirs
 from reactor.errors import RuleError
 from reactor.rules.findings import (
     Finding,
@@ -69,8 +70,9 @@ def findings(
 
 
 def _functions(opts: Mapping[str, Any], role: str) -> Functions:
-    """Load what the daemons would load: nothing that is not in their own directories."""
-    modules = loader.execution_modules(opts, grains={})
+    """Load what the daemons, and the minions of this master, would load."""
+    dirs = custom_dirs if role == "minion" else offered_dirs
+    modules = loader.execution_modules(opts, grains={}, dirs=dirs(opts, "modules"))
     if role == "minion":
         misplaced = {kind: text.format(kind=kind) for kind, text in _ON_MINION.items()}
         return Functions({"caller": modules}, misplaced)

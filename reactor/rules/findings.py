@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bus.errors import LoadError
 from bus.yamlfile import Lines, YamlError, load
 from reactor.errors import path_text
 from reactor.rules.model import Rule
@@ -108,7 +109,7 @@ class Functions:
         try:
             function = known[name]
         except Exception as error:  # a module of the user's own may fail in whatever way
-            return self._unknown(kind, name, known, str(error))
+            return self._unknown(kind, name, known, error)
         return _unfit(name, function, args, kwargs)
 
     def is_misplaced(self, kind: str) -> bool:
@@ -116,11 +117,12 @@ class Functions:
         return kind in self._misplaced
 
     @staticmethod
-    def _unknown(kind: str, name: str, known: Signatures, problem: str) -> tuple[Severity, str]:
+    def _unknown(kind: str, name: str, known: Signatures, error: Exception) -> tuple[Severity, str]:
         modules = getattr(known, "modules", lambda: {n.partition(".")[0] for n in known})()
-        if kind == "local" and name.partition(".")[0] not in modules:
-            return "warning", f"{problem} (on the master: the minions may have it)"
-        return "error", problem
+        is_elsewhere = isinstance(error, LoadError) or name.partition(".")[0] not in modules
+        if kind == "local" and is_elsewhere:
+            return "warning", f"{error} (on the master: the minions may have it)"
+        return "error", str(error)
 
 
 def _unfit(

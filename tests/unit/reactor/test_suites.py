@@ -292,6 +292,45 @@ def test_check_of_a_minion_knows_its_functions(folder):
     assert run("check", "--minion").stdout == "1 rule, no problems\n"
 
 
+CUSTOM_CALLS = """
+one: {on: x, do: [{local: mine.hello, tgt: "*", args: [a, b]}]}
+two: {on: x, do: [{local: mine.helo, tgt: "*"}]}
+three: {on: x, do: [{local: theirs.run, tgt: "*"}]}
+four: {on: x, do: [{local: mine.hello, tgt: "*", args: [a]}]}
+"""
+
+
+def test_check_knows_what_minions_fetch(folder):
+    """Functions in `_modules` of the master; one that does not load here may do so elsewhere."""
+    roots = [folder / "first", folder / "second"]
+    for root in roots:
+        (root / "_modules").mkdir(parents=True)
+    (roots[0] / "_modules" / "mine.py").write_text("def hello(name):\n    return name\n")
+    (roots[1] / "_modules" / "mine.py").write_text("def helo():\n    return None\n")
+    (roots[1] / "_modules" / "theirs.py").write_text("import nowhere_at_all\n")
+    (folder / "r.yaml").write_text(CUSTOM_CALLS)
+    named = json.dumps([str(root) for root in roots])
+    (folder / "conf" / "master").write_text(f"file_roots: {{base: {named}}}\n")
+    ended = run("check", folder / "r.yaml")
+    assert ended.exit_code == 1
+    one, two, three = ended.stdout.splitlines()
+    assert one.startswith(f"{folder}/r.yaml:2:27: error: one.do[0].local: mine.hello")
+    assert two.startswith(f"{folder}/r.yaml:3:27: error: two.do[0].local: no function 'mine.helo'")
+    assert three.startswith(f"{folder}/r.yaml:4:29: warning: three.do[0].local: no function")
+    assert three.endswith("(on the master: the minions may have it)")
+
+
+def test_check_of_a_minion_knows_what_it_has_fetched(folder):
+    """Modules that came from the master count, and those of its own without one."""
+    cache = folder / "cache"
+    (cache / "extmods" / "modules").mkdir(parents=True)
+    (cache / "extmods" / "modules" / "mine.py").write_text("def hello():\n    return 1\n")
+    (folder / "r.yaml").write_text("r: {on: x, do: [{caller: mine.hello}]}\n")
+    (folder / "conf" / "minion").write_text(f"id: m1\nmaster: 127.0.0.1\ncachedir: {cache}\n")
+    ended = run("check", "--minion", folder / "r.yaml")
+    assert ended.stdout == "1 rule, no problems\n"
+
+
 def test_check_refuses_reactor_files_of_the_other_side(folder):
     """In Salt's form as well, in both spellings of local."""
     (folder / "m.sls").write_text(
