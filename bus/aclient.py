@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bus import client
+from bus.calls import Fun
 from bus.client import Caller, LocalClient, RunnerClient, Target, WheelClient
 from bus.config import client_config
 from bus.returns import Answer, Following
@@ -40,7 +41,7 @@ class AsyncLocalClient:
     ) -> None:
         self.opts = mopts if mopts is not None else client_config(c_path)
 
-    async def cmd(self, tgt: Target, fun: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    async def cmd(self, tgt: Target, fun: Fun, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Run a function on minions and wait: `LocalClient.cmd`."""
         full_return = bool(kwargs.pop("full_return", False))
         found: dict[str, Any] = {}
@@ -49,18 +50,18 @@ class AsyncLocalClient:
         return found
 
     async def cmd_full_return(
-        self, tgt: Target, fun: str, *args: Any, **kwargs: Any
+        self, tgt: Target, fun: Fun, *args: Any, **kwargs: Any
     ) -> dict[str, dict[str, Any]]:
         """`LocalClient.cmd_full_return`."""
         answers = self.cmd_cli(tgt, fun, *args, **kwargs)
         return {minion: data async for answer in answers for minion, data in answer.items()}
 
-    async def cmd_async(self, tgt: Target, fun: str, *args: Any, **kwargs: Any) -> str:
+    async def cmd_async(self, tgt: Target, fun: Fun, *args: Any, **kwargs: Any) -> str:
         """Send a job and return its id without waiting: `LocalClient.cmd_async`."""
         return await self._ask(lambda one: one.cmd_async(tgt, fun, *args, **kwargs))
 
     async def cmd_iter(
-        self, tgt: Target, fun: str, *args: Any, **kwargs: Any
+        self, tgt: Target, fun: Fun, *args: Any, **kwargs: Any
     ) -> AsyncGenerator[dict[str, dict[str, Any]], None]:
         """Yield each return as it comes: `LocalClient.cmd_iter`."""
         answers = self._answers(lambda one: one.follow(tgt, fun, *args, **kwargs))
@@ -69,7 +70,7 @@ class AsyncLocalClient:
                 yield client.full_answer(answer)
 
     async def cmd_cli(
-        self, tgt: Target, fun: str, *args: Any, **kwargs: Any
+        self, tgt: Target, fun: Fun, *args: Any, **kwargs: Any
     ) -> AsyncGenerator[dict[str, dict[str, Any]], None]:
         """Yield each return, then those that did not answer: `LocalClient.cmd_cli`."""
         answers = self._with_silent(lambda one: one.follow(tgt, fun, *args, **kwargs))
@@ -78,7 +79,7 @@ class AsyncLocalClient:
                 yield answer
 
     async def cmd_batch(
-        self, tgt: Target, fun: str, arg: Sequence[Any] = (), **kwargs: Any
+        self, tgt: Target, fun: Fun, arg: Sequence[Any] = (), **kwargs: Any
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Run a function on some minions at a time: `LocalClient.cmd_batch`."""
         raw = bool(kwargs.pop("raw", False))
@@ -88,7 +89,7 @@ class AsyncLocalClient:
                 yield answer if raw else client.collected([answer], full_return=False)
 
     async def cmd_subset(
-        self, tgt: Target, fun: str, arg: Sequence[Any] = (), **kwargs: Any
+        self, tgt: Target, fun: Fun, arg: Sequence[Any] = (), **kwargs: Any
     ) -> dict[str, Any]:
         """Run a function on some of the minions: `LocalClient.cmd_subset`."""
         count = int(kwargs.pop("subset", kwargs.pop("sub", 3)))
@@ -96,7 +97,7 @@ class AsyncLocalClient:
         chosen = await self._ask(lambda one: one.choose(tgt, count, kind))
         return await self.cmd(chosen, fun, arg, tgt_type="list", **kwargs)
 
-    async def run_job(self, tgt: Target, fun: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    async def run_job(self, tgt: Target, fun: Fun, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Send a job without waiting: `LocalClient.run_job`."""
         return await self._ask(lambda one: one.run_job(tgt, fun, *args, **kwargs))
 

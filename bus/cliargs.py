@@ -43,6 +43,38 @@ def parse(args: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
     return positional, keyword
 
 
+def split(args: Sequence[str], count: int, separator: str = ",") -> list[list[str]]:
+    """Return the arguments of each of ``count`` functions, as Salt tells them apart.
+
+    Separators that stand alone divide them, if there is one between each two functions. Otherwise
+    each separator does, also within an argument.
+
+    Raises:
+        ArgumentsError: there are more groups than functions.
+
+    >>> split(["uptime", ",", "a,b"], 2)
+    [['uptime'], ['a,b']]
+    >>> split(["uptime,a"], 2)
+    [['uptime'], ['a']]
+    """
+    alone = list(args).count(separator) == count - 1
+    groups: list[list[str]] = [[]]
+    for arg in args:
+        pieces = [arg] if alone and arg != separator else arg.split(separator)
+        for place, piece in enumerate(pieces):
+            if place:
+                groups.append([])
+            if piece or len(pieces) == 1:
+                groups[-1].append(piece)
+    if len(groups) > count:
+        raise ArgumentsError(
+            f"arguments for {len(groups)} functions, and {count} of them: if an argument holds "
+            f"{separator!r}, put {separator!r} alone between the arguments of two functions, or "
+            "choose another sign by --args-separator"
+        )
+    return groups
+
+
 def parse_value(text: str) -> Any:
     """Return the value that one argument means, by Salt's rules.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from bus import cliargs, endpoints, loader, rpc
+from bus.calls import Fun, condensed
 from bus.config import client_config, minion_config
 from bus.errors import ArgumentsError, NotRunningError, TargetError
 from bus.event import SaltEvent
@@ -87,7 +88,7 @@ class LocalClient:
     def cmd(
         self,
         tgt: Target,
-        fun: str,
+        fun: Fun,
         arg: Sequence[Any] = (),
         timeout: float | None = None,
         tgt_type: str = "glob",
@@ -101,7 +102,8 @@ class LocalClient:
 
         Args:
             tgt: which minions.
-            fun: the function's name.
+            fun: the function's name; or the names of several, that each minion runs one after the
+                other, and then ``arg`` has a list of arguments for each.
             arg: its positional arguments.
             timeout: seconds without a return after which the job is asked about.
             tgt_type: how ``tgt`` is read, see `bus.targets`.
@@ -125,7 +127,7 @@ class LocalClient:
     def cmd_async(
         self,
         tgt: Target,
-        fun: str,
+        fun: Fun,
         arg: Sequence[Any] = (),
         tgt_type: str = "glob",
         ret: str = "",
@@ -141,7 +143,7 @@ class LocalClient:
     def cmd_iter(
         self,
         tgt: Target,
-        fun: str,
+        fun: Fun,
         arg: Sequence[Any] = (),
         timeout: float | None = None,
         tgt_type: str = "glob",
@@ -156,7 +158,7 @@ class LocalClient:
     def cmd_iter_no_block(
         self,
         tgt: Target,
-        fun: str,
+        fun: Fun,
         arg: Sequence[Any] = (),
         timeout: float | None = None,
         tgt_type: str = "glob",
@@ -173,7 +175,7 @@ class LocalClient:
     def cmd_cli(
         self,
         tgt: Target,
-        fun: str,
+        fun: Fun,
         arg: Sequence[Any] = (),
         timeout: float | None = None,
         tgt_type: str = "glob",
@@ -191,7 +193,7 @@ class LocalClient:
     def cmd_full_return(
         self,
         tgt: Target,
-        fun: str,
+        fun: Fun,
         arg: Sequence[Any] = (),
         timeout: float | None = None,
         tgt_type: str = "glob",
@@ -210,7 +212,7 @@ class LocalClient:
     def cmd_batch(
         self,
         tgt: Target,
-        fun: str,
+        fun: Fun,
         arg: Sequence[Any] = (),
         tgt_type: str = "glob",
         ret: str = "",
@@ -247,7 +249,7 @@ class LocalClient:
     def cmd_subset(
         self,
         tgt: Target,
-        fun: str,
+        fun: Fun,
         arg: Sequence[Any] = (),
         tgt_type: str = "glob",
         ret: str = "",
@@ -308,7 +310,7 @@ class LocalClient:
     def run_job(
         self,
         tgt: Target,
-        fun: str,
+        fun: Fun,
         arg: Sequence[Any] = (),
         tgt_type: str = "glob",
         ret: str = "",
@@ -341,8 +343,8 @@ class LocalClient:
         params = {
             "tgt": _portable(tgt),
             "tgt_type": tgt_type,
-            "fun": fun,
-            "arg": cliargs.condense(list(arg), dict(kwarg or {})),
+            "fun": fun if isinstance(fun, str) else list(fun),
+            "arg": condensed(fun, arg, kwarg),
             "user": kwargs.get("user") or current_user(),
             "ret": ret,
         }
@@ -356,7 +358,7 @@ class LocalClient:
     def follow(
         self,
         tgt: Target,
-        fun: str,
+        fun: Fun,
         arg: Sequence[Any] = (),
         timeout: float | None = None,
         tgt_type: str = "glob",
@@ -376,7 +378,7 @@ class LocalClient:
     def follow_batch(
         self,
         tgt: Target,
-        fun: str,
+        fun: Fun,
         arg: Sequence[Any] = (),
         timeout: float | None = None,
         tgt_type: str = "glob",

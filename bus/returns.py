@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 from bus import wire
+from bus.calls import Fun
 from bus.errors import AnswerTimeoutError, ArgumentsError, NotRunningError, WireError
 from bus.listener import Listener
 
@@ -35,7 +36,7 @@ class Client(Protocol):
     def run_job(
         self,
         tgt: str | Sequence[str],
-        fun: str,
+        fun: Fun,
         arg: Sequence[Any] = (),
         tgt_type: str = "glob",
     ) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from bus import endpoints, rpc
+from bus.calls import spoken
 from bus.errors import BusError, NotRunningError
 from bus.native import Connection, connect
 from bus.record import Event
@@ -169,14 +170,14 @@ def summary(event: Event) -> str:
         return _job_return(data)
     if _JOB_NEW.match(event.tag):
         minions = [str(minion) for minion in _items(data.get("minions"))]
-        return f"{data.get('fun', '')} on {', '.join(minions) or 'no minion'}"
+        return f"{spoken(data.get('fun', ''))} on {', '.join(minions) or 'no minion'}"
     if event.tag.startswith("salt/minion/") and event.tag.endswith("/start"):
         return ""
     return compact(event.payload) if event.payload else ""
 
 
 def _job_return(data: Mapping[str, Any]) -> str:
-    fun, value, failed = data.get("fun", ""), data.get("return"), failure(data)
+    fun, value, failed = spoken(data.get("fun", "")), data.get("return"), failure(data)
     if not failed:
         return f"{fun} returned {compact(value)}"
     text = " ".join(value.split()) if isinstance(value, str) else compact(value)

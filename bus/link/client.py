@@ -747,7 +747,7 @@ def _failback_seconds(opts: Mapping[str, Any]) -> float:
 def _unsendable(ret: Mapping[str, Any], error: BusError) -> dict[str, Any]:
     return {
         "jid": str(ret.get("jid", "")),
-        "fun": str(ret.get("fun", "")),
+        "fun": ret.get("fun", ""),
         "return": f"ERROR: this return cannot be sent: {error}",
         "retcode": 1,
         "success": False,

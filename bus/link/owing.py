@@ -13,6 +13,8 @@ from collections import OrderedDict
 from collections.abc import Container
 from typing import NamedTuple
 
+from bus.calls import Fun
+
 AWAY_SECONDS = 15.0
 """How long a minion may be gone before what it owes is given up: longer than it needs to find out
 that a connection is gone, and to come back on another."""
@@ -29,13 +31,13 @@ class Lost(NamedTuple):
     Attributes:
         jid: of the job.
         id: of the minion.
-        fun: the job's function.
+        fun: the job's function, or several.
         reason: in words.
     """
 
     jid: str
     id: str
-    fun: str
+    fun: Fun
     reason: str
 
 
@@ -44,7 +46,7 @@ class Owing:
 
     def __init__(self, limit: int = MAX_OWING) -> None:
         self._limit = limit
-        self._sent: OrderedDict[tuple[str, str], tuple[str, bytes]] = OrderedDict()
+        self._sent: OrderedDict[tuple[str, str], tuple[Fun, bytes]] = OrderedDict()
         self._by_minion: dict[str, dict[str, None]] = {}
         self._away_since: dict[str, float] = {}
         self._unsure: dict[str, list[str]] = {}
@@ -62,12 +64,12 @@ class Owing:
         """The ids of the jobs that are owed."""
         return {jid for jid, _ident in self._sent}
 
-    def sent(self, jid: str, fun: str, ident: str, run: bytes) -> None:
+    def sent(self, jid: str, fun: Fun, ident: str, run: bytes) -> None:
         """A job went out.
 
         Args:
             jid: its id.
-            fun: its function.
+            fun: its function, or several.
             ident: the minion.
             run: which process of the minion it went to.
         """

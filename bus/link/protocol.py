@@ -203,7 +203,8 @@ class Job:
     def __post_init__(self) -> None:
         _need_keys(self.job)
         _need(isinstance(self.job.get("jid"), str), "a job without a jid")
-        _need(isinstance(self.job.get("fun"), str), "a job without a function")
+        fun = self.job.get("fun")
+        _need(isinstance(fun, str | list), "a job without a function")
 
 
 @dataclass(frozen=True, slots=True)

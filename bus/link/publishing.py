@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bus import wire
+from bus.calls import calls_of, spoken
 from bus.errors import ArgumentsError, TargetError
 from bus.jid import JidMaker, is_jid
 from bus.link import protocol
@@ -94,7 +95,7 @@ class Publishing:
         """Send a job to the minions that it targets.
 
         Args:
-            params: ``tgt``, ``tgt_type``, ``fun``, ``arg`` (a list in Salt's condensed form),
+            params: ``tgt``, ``tgt_type``, ``fun`` and ``arg`` (see `bus.calls`),
                 ``user``, and if wanted ``ret``, ``timeout`` and ``key``: a job that was
                 published under the same key is not published again.
 
@@ -115,8 +116,7 @@ class Publishing:
 
     def _new_job(self, params: dict[str, Any]) -> dict[str, Any]:
         job = {
-            "fun": _required(params, "fun", str),
-            "arg": _optional(params, "arg", list) or [],
+            **_checked_calls(params),
             "user": _optional(params, "user", str) or "",
             "tgt": params.get("tgt"),
             "tgt_type": _optional(params, "tgt_type", str) or "glob",
@@ -137,8 +137,8 @@ class Publishing:
         frame = _frame(job)
         if len(frame) > self._max_size:
             raise ArgumentsError(
-                f"the job {job['fun']!r} is {len(frame)} bytes long, more than {self._max_size}: "
-                "give it fewer or smaller arguments"
+                f"the job {spoken(job['fun'])!r} is {len(frame)} bytes long, more than "
+                f"{self._max_size}: give it fewer or smaller arguments"
             )
         job = {**job, "runs": packed_runs(map(self._run, job["minions"]))}
         self._store.put(job, key)
@@ -209,11 +209,12 @@ def _jid(params: Mapping[str, Any]) -> str:
     return str(jid)
 
 
-def _required(params: Mapping[str, Any], name: str, kind: type[Any]) -> Any:
-    value = _optional(params, name, kind)
-    if not value:
-        raise ArgumentsError(f"a job needs {name!r}")
-    return value
+def _checked_calls(params: Mapping[str, Any]) -> dict[str, Any]:
+    fun, arg = params.get("fun"), _optional(params, "arg", list) or []
+    if not fun:
+        raise ArgumentsError("a job needs 'fun'")
+    calls_of(fun, arg)
+    return {"fun": fun, "arg": arg}
 
 
 def _optional(params: Mapping[str, Any], name: str, kind: type[Any]) -> Any:

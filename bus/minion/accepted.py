@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from bus.calls import MAX_NAME
 from bus.errors import JournalError
 from bus.minion.jobs import Job
 
@@ -83,7 +84,7 @@ class AcceptedJobs:
         """
         with self._errors():
             self._database.execute(
-                "INSERT OR REPLACE INTO accepted VALUES (?, ?)", (job.jid, job.fun)
+                "INSERT OR REPLACE INTO accepted VALUES (?, ?)", (job.jid, job.name[:MAX_NAME])
             )
 
     def remove(self, jid: str) -> None:

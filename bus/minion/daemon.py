@@ -176,7 +176,7 @@ class Minion:
     def _fail_unfinished(self, accepted: AcceptedJobs) -> None:
         """Return as failed what an earlier process was killed over."""
         for job in accepted.unfinished:
-            log.warning("job %s (%s) was not finished: the minion was killed", job.jid, job.fun)
+            log.warning("job %s (%s) was not finished: the minion was killed", job.jid, job.name)
             self._seen.add(job.jid)
             self._send_return(unfinished_return(job))
 
@@ -219,7 +219,7 @@ class Minion:
         if not self._seen.add(job.jid):
             log.info("the job %s came again: it runs once", job.jid)
             return
-        log.info("job %s: %s for %s", job.jid, job.fun, job.user or "nobody named")
+        log.info("job %s: %s for %s", job.jid, job.name, job.user or "nobody named")
         if not self._answer_itself(job):
             self._accept(job)
             self._pool.submit(job, partial(self._on_job_done, job))
@@ -235,7 +235,8 @@ class Minion:
 
     def _answer_itself(self, job: Job) -> bool:
         """Answer what is asked of jobs: it must not wait until one of them leaves a worker."""
-        method = self._direct.get((job.fun, len(job.arg)))
+        name = job.fun if isinstance(job.fun, str) else ""
+        method = self._direct.get((name, len(job.arg)))
         if method is None or not all(isinstance(arg, str | int) for arg in job.arg):
             return False
         try:

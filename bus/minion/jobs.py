@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bus.calls import Call, calls_of, spoken
 from bus.errors import ArgumentsError, WireError
 
 RETCODE_FAILED = 1
@@ -16,24 +17,23 @@ RETCODE_NOT_AVAILABLE = 254
 """The return code of a function that is not there; a shell's 127 could be the function's own."""
 
 _JID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-_MAX_FUN = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One call of a function, as the master sends it.
+    """A call of a function, or of several one after the other, as the master sends it.
 
     Attributes:
         jid: the job's id.
-        fun: the function's name, such as ``test.ping``.
+        fun: the function's name, such as ``test.ping``, or the names of several.
         arg: Salt's condensed arguments: the positional ones, and last, if there are keyword
-            arguments, a dict of them with ``__kwarg__: True``.
+            arguments, a dict of them with ``__kwarg__: True``; of several functions those of each.
         timeout: seconds after which the job is killed; 0 leaves it to ``job_timeout``.
         user: who asked for it.
     """
 
     jid: str
-    fun: str
+    fun: str | tuple[str, ...]
     arg: tuple[Any, ...] = ()
     timeout: float = 0.0
     user: str = ""
@@ -41,8 +41,10 @@ class Job:
     def __post_init__(self) -> None:
         if not isinstance(self.jid, str) or not _JID.fullmatch(self.jid):
             raise WireError(f"a job with the id {str(self.jid)[:80]!r}, which is none")
-        if not isinstance(self.fun, str) or not 0 < len(self.fun) <= _MAX_FUN:
-            raise WireError(f"the job {self.jid} names no function")
+        try:
+            calls_of(self.fun, self.arg)
+        except ArgumentsError as error:
+            raise WireError(f"the job {self.jid}: {error}") from error
         if isinstance(self.timeout, bool) or not isinstance(self.timeout, int | float):
             raise WireError(f"the job {self.jid} has a timeout that is no number")
         if not 0 <= self.timeout < float("inf"):
@@ -60,13 +62,24 @@ class Job:
         arg = message.get("arg") or ()
         if not isinstance(arg, list | tuple):
             raise WireError(f"a job with the arguments {str(arg)[:80]!r}, which are no list")
+        fun = message.get("fun", "")
         return cls(
             jid=message.get("jid", ""),
-            fun=message.get("fun", ""),
+            fun=tuple(fun) if isinstance(fun, list) else fun,
             arg=tuple(arg),
             timeout=message.get("timeout") or 0.0,
             user=str(message.get("user") or ""),
         )
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """What is to be run, in order."""
+        return calls_of(self.fun, self.arg)
+
+    @property
+    def name(self) -> str:
+        """What is run, for people."""
+        return spoken(self.fun)
 
     def as_message(self) -> dict[str, Any]:
         """Return the job as it goes to a worker."""
@@ -115,12 +128,29 @@ class Result:
         return {"return": self.value, "retcode": self.retcode, "success": self.success}
 
 
+def together(results: Mapping[str, Result]) -> Result:
+    """Return what comes of a job of several functions.
+
+    Args:
+        results: of each function, by its name, in the order in which they ran.
+
+    Returns:
+        Their values by their names; it did what was asked if all of them did, and its return code
+        is the first that is not 0.
+    """
+    return Result(
+        {name: result.value for name, result in results.items()},
+        next((result.retcode for result in results.values() if result.retcode), 0),
+        success=all(result.success for result in results.values()),
+    )
+
+
 def unfinished_return(job: Job) -> dict[str, Any]:
     """Return what the master is sent for a job that an earlier process left unfinished.
 
     It says of itself what it is, so that it never takes the place of a return that was made.
     """
-    result = Result.failed(f"{job.fun} did not end: the minion was killed while it ran")
+    result = Result.failed(f"{job.name} did not end: the minion was killed while it ran")
     return {"jid": job.jid, "fun": job.fun, "unfinished": True, **result.as_message()}
 
 

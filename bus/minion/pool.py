@@ -112,7 +112,7 @@ class Pool:
             return
         if len(self._queue) >= self._limits.queue:
             self.counters["refused"] += 1
-            log.error("refused the job %s (%s): the job queue is full", job.jid, job.fun)
+            log.error("refused the job %s (%s): the job queue is full", job.jid, job.name)
             on_done(
                 Result.failed(
                     f"{self._limits.queue} jobs wait already: the job did not run; "
@@ -170,7 +170,7 @@ class Pool:
         for task in self._queue:
             if task.job.jid == jid:
                 self._queue.remove(task)
-                self._finish(task, Result.failed(f"{task.job.fun} was killed before it ran"))
+                self._finish(task, Result.failed(f"{task.job.name} was killed before it ran"))
                 return True
         return False
 
@@ -486,7 +486,7 @@ class Pool:
 
     def _fail_lost(self, worker: Member, task: Task, text: str) -> None:
         self.counters["workers_lost"] += 1
-        fun = task.job.fun
+        fun = task.job.name
         log.error("the job %s (%s, pid %d) %s", task.job.jid, fun, worker.pid, text)
         subject = fun if worker.reason == text else f"the worker process of {fun}"
         self._finish(task, Result.failed(f"{subject} {text}"))

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bus import wire
+from bus.calls import Call
 from bus.errors import BusError, DataError, FunctionNotFoundError, WireError
-from bus.minion.jobs import RETCODE_FAILED, RETCODE_NOT_AVAILABLE, Job, Result
+from bus.minion.jobs import RETCODE_FAILED, RETCODE_NOT_AVAILABLE, Job, Result, together
 from bus.minion.stream import BlockingStream
 from bus.minion.surroundings import Surroundings
 
@@ -108,6 +109,7 @@ class Worker:
         self._context = context
         self._limit = limit
         self._pid = os.getpid()
+        self._reported = 0
         self._surroundings = Surroundings(redirect_output)
 
     def run(self) -> None:
@@ -122,29 +124,38 @@ class Worker:
             job = Job.from_message(self._stream.receive())
             answer = {"kind": RESULT, "jid": job.jid, **self._answer(job).as_message()}
             if not self._surroundings.restore():
-                log.info("%s changed its process for good: the next job gets another", job.fun)
+                log.info("%s changed its process for good: the next job gets another", job.name)
                 answer[LAST] = True
             self._stream.send(answer)
 
     def _answer(self, job: Job) -> Result:
-        result = self._outcome(job)
-        if os.getpid() != self._pid:
-            # A function forked, and its child came out of the function: this is the child.
-            os._exit(result.retcode)
+        self._reported = 0
+        calls = job.calls
+        if isinstance(job.fun, str):
+            result = self._run(job.jid, calls[0])
+        else:
+            result = together({call.fun: self._run(job.jid, call) for call in calls})
         try:
             return self._fitted(job, result)
         except BaseException as error:
             # What a function returns may be an object of its own, which can do anything too.
-            return Result.failed(f"the return of {job.fun} cannot be carried: {_reason(error)}")
+            return Result.failed(f"the return of {job.name} cannot be carried: {_reason(error)}")
 
-    def _outcome(self, job: Job) -> Result:
+    def _run(self, jid: str, call: Call) -> Result:
+        result = self._outcome(jid, call)
+        if os.getpid() != self._pid:
+            # A function forked, and its child came out of the function: this is the child.
+            os._exit(result.retcode)
+        return result
+
+    def _outcome(self, jid: str, call: Call) -> Result:
         self._context.pop(_RETCODE, None)
         try:
-            value = self._whole(job, self._loaded.call(job.fun, job.arg))
+            value = self._whole(jid, self._loaded.call(call.fun, call.arg))
         except BusError as error:
-            return self._from_error(job.fun, error)
+            return self._from_error(call.fun, error)
         except SystemExit as error:
-            return _from_exit(job.fun, error.code)
+            return _from_exit(call.fun, error.code)
         except BaseException:
             # The boundary of a job: whatever a function raises is its return.
             return Result.failed(
@@ -159,21 +170,22 @@ class Worker:
             return Result.failed(f"{fun!r} is not available: {error}", RETCODE_NOT_AVAILABLE)
         return Result.failed(f"ERROR: {error}")
 
-    def _whole(self, job: Job, value: Any) -> Any:
+    def _whole(self, jid: str, value: Any) -> Any:
         """Return what a function returned; a generator is run, and each step is reported."""
         if not isinstance(value, types.GeneratorType):
             return value
         steps = []
         for step in value:
             steps.append(portable(step))
-            self._report(job, len(steps) - 1, steps[-1])
+            self._report(jid, steps[-1])
         if steps and all(isinstance(step, dict) for step in steps):
             return {key: item for step in steps for key, item in step.items()}
         return steps
 
-    def _report(self, job: Job, number: int, step: Any) -> None:
+    def _report(self, jid: str, step: Any) -> None:
+        number, self._reported = self._reported, self._reported + 1
         if os.getpid() == self._pid and len(wire.pack(step)) + _HEADROOM <= self._limit:
-            self._stream.send({"kind": PROGRESS, "jid": job.jid, "number": number, "data": step})
+            self._stream.send({"kind": PROGRESS, "jid": jid, "number": number, "data": step})
 
     def _fitted(self, job: Job, result: Result) -> Result:
         """Return the result so that it can go over the wire."""
@@ -182,7 +194,7 @@ class Worker:
         room = max(self._limit - len(wire.pack(job.as_message())) - _HEADROOM, _HEADROOM)
         if size > room:
             return Result.failed(
-                f"the return of {job.fun} is {size} bytes long; the option max_event_size "
+                f"the return of {job.name} is {size} bytes long; the option max_event_size "
                 f"leaves room for {room}: return less, or write it to a file"
             )
         return Result(value, result.retcode, result.success)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bus import endpoints, rpc
+from bus.calls import names_of
 from bus.modules._errors import ExecutionError
 
 __opts__: Mapping[str, Any]
@@ -27,11 +28,11 @@ def running() -> list[dict[str, Any]]:
 
 
 def is_running(fun: str) -> list[dict[str, Any]]:
-    """Return the running jobs whose function matches a glob.
+    """Return the running jobs that have a function which matches a glob.
 
     CLI example: ``reactor cmd web1 saltutil.is_running 'cmd.*'``
     """
-    return [job for job in running() if fnmatch.fnmatchcase(str(job.get("fun", "")), fun)]
+    return [job for job in running() if fnmatch.filter(names_of(job.get("fun", "")), fun)]
 
 
 def find_job(jid: str) -> dict[str, Any]:

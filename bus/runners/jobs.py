@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bus import durations, endpoints, rpc, running_jobs
+from bus.calls import names_of
 from bus.client import LocalClient
 from bus.errors import ArgumentsError
 from bus.jid import format_jid, is_jid
@@ -55,7 +56,7 @@ def list_jobs(
         for jid, job in sorted(found.items())
         if (not first or jid >= first)
         and (not last or jid <= last)
-        and _matches([job.get("fun", "")], search_function)
+        and _matches(names_of(job.get("fun", "")), search_function)
         and _matches(_targets(job), search_target)
     ]
     return {jid: _shown(jid, found[jid]) for jid in (jids[-int(limit) :] if limit else jids)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -68,6 +68,7 @@ def _choose_type(kind: str, ctx: click.Context, _param: click.Parameter, given: 
     example="reactor cmd '*' test.ping\n"
     "reactor cmd -G os:Debian cmd.run 'uptime' --timeout 10\n"
     "reactor cmd '*' pkg.upgrade --batch 10% --failhard\n"
+    "reactor cmd '*' test.ping,cmd.run , uptime\n"
     "reactor cmd minionname event.fire '{\"data\": \"...\"}' 'customtag/african/unladen'",
 )
 @click.argument("tgt")
@@ -93,6 +94,12 @@ def _choose_type(kind: str, ctx: click.Context, _param: click.Parameter, given: 
     default=None,
     help="End with a line that counts the returns; on a terminal it is there by itself.",
 )
+@click.option(
+    "--args-separator",
+    default=",",
+    show_default=True,
+    help="Between the arguments of two functions.",
+)
 @with_json
 @click.pass_context
 def command(
@@ -108,16 +115,17 @@ def command(
     failhard: bool,
     subset: int | None,
     summary: bool | None,
+    args_separator: str,
     as_json: bool,
 ) -> None:
     """Run a function on minions.
 
-    TGT is a glob unless an option says otherwise.
+    TGT is a glob unless an option says otherwise. FUN may be several, with commas between them and
+    between their arguments: each minion runs one after the other.
 
     The exit status is 0 only if every minion answered with success, and 2 if TGT means none.
     With --json: {"web1": {"return": true, "retcode": 0, "success": true}}.
     """
-    from bus import cliargs
     from bus.client import LocalClient
 
     if is_async and batch:
@@ -125,8 +133,7 @@ def command(
     if failhard and not batch:
         raise click.UsageError("--failhard is for batches: give --batch too", ctx)
     settings = ctx.ensure_object(Settings)
-    positional, keyword = cliargs.parse(args)
-    job = {"fun": fun, "arg": positional, "kwarg": keyword, "job_timeout": job_timeout}
+    job = {**_calls(fun, args, args_separator), "job_timeout": job_timeout}
     with LocalClient(mopts=settings.master()) as client:
         run = Run(
             client, tgt, tgt_type or "glob", job, timeout,
@@ -139,6 +146,18 @@ def command(
         else:
             status = run.in_batches(batch, failhard=failhard) if batch else run.at_once()
     ctx.exit(status)
+
+
+def _calls(fun: str, args: Sequence[str], separator: str) -> dict[str, Any]:
+    """Return what the command line says to run, as `LocalClient` takes it."""
+    from bus import cliargs
+
+    names = [name.strip() for name in fun.split(",")]
+    if len(names) == 1:
+        positional, keyword = cliargs.parse(args)
+        return {"fun": fun, "arg": positional, "kwarg": keyword}
+    groups = cliargs.split(args, len(names), separator)
+    return {"fun": names, "arg": [cliargs.condense(*cliargs.parse(group)) for group in groups]}
 
 
 def _wants_summary(asked: bool | None, *, as_json: bool) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from bus.calls import spoken
 from reactor.cli import output
 from reactor.cli.settings import Command, ListingGroup, Settings, shared_options, with_json
 
@@ -124,13 +125,13 @@ def _name_silent(silent: Mapping[str, str]) -> int:
 
 
 def _who(job: Mapping[str, Any]) -> tuple[str, str]:
-    return str(job.get("user", "")), str(job.get("fun", ""))
+    return str(job.get("user", "")), spoken(job.get("fun", ""))
 
 
 def _show_job(jid: str, job: Mapping[str, Any]) -> None:
     returns: Mapping[str, Any] = job["returns"]
     arguments = " ".join(output.compact(value) for value in job.get("arg", ()))
-    click.secho(output.safe(f"{jid}  {job['fun']} {arguments}".rstrip()), bold=True)
+    click.secho(output.safe(f"{jid}  {spoken(job['fun'])} {arguments}".rstrip()), bold=True)
     for minion, data in returns.items():
         output.show_return(minion, data.get("return"), output.failure(data))
     for minion in sorted(set(job["minions"]) - set(returns)):
@@ -151,5 +152,5 @@ def _row(jid: str, job: Mapping[str, Any]) -> tuple[Any, ...]:
         target if isinstance(target, str) else ",".join(target),
         len(job.get("minions", ())),
         job.get("user", ""),
-        job.get("fun", ""),
+        spoken(job.get("fun", "")),
     )

@@ -64,7 +64,7 @@ def _low(chunk: Any) -> Low:
     if not isinstance(client, str) or client not in CLIENTS:
         raise HttpError(f"the client is one of {', '.join(CLIENTS)}")
     if not isinstance(fun, str) or not fun:
-        raise HttpError("'fun' names one function, such as test.ping")
+        raise HttpError("'fun' names one function, such as test.ping: send one mapping for each")
     args = chunk.get("arg")
     kwargs = chunk.get("kwarg")
     kwargs = {} if kwargs is None else kwargs

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+import bus
 from bus.client import LocalClient
 from bus.config import master_config
 from tests.system import System, wait_until
@@ -45,6 +46,56 @@ def test_a_job_with_a_time_limit(system):
     answer = json.loads(found.stdout)["web1"]
     assert (answer["retcode"], answer["success"]) == (1, False)
     assert answer["return"] == "test.sleep timed out after 0.5 s"
+
+
+SEVERAL = ("web1", "test.ping,test.echo,test.version", ",", "a,b", ",")
+
+
+def test_several_functions_in_one_job(system, client):
+    """As in Salt: one job, a return with what each gave, and its own failure."""
+    names = ["test.ping", "test.echo", "test.version"]
+    version = client.cmd("web1", "test.version")["web1"]
+    returned = {"test.ping": True, "test.echo": "a,b", "test.version": version}
+    assert client.cmd("web1", names, [[], ["a,b"], []]) == {"web1": returned}
+    answer = json.loads(system.run("cmd", *SEVERAL, "--json").stdout)["web1"]
+    assert answer == {"return": returned, "retcode": 0, "success": True}
+    shown = system.run("cmd", "web1", "test.ping,test.nothing,test.true", code=1)
+    assert "'test.nothing' is not available" in shown.stdout
+    assert "test.ping" in shown.stdout
+
+    with bus.connect("master", opts=client.opts) as events:
+        new, ret = (_newest(events, f"salt/job/*/{kind}", names) for kind in ("new", "ret/web1"))
+    assert new["arg"] == ret["fun_args"] == [[], ["a,b"], []]
+    assert (ret["return"], ret["success"], ret["retcode"]) == (returned, True, 0)
+    (job,) = json.loads(
+        system.run(
+            "run", "jobs.list_jobs", f"search_function={names[2]}", "limit=1", "--json"
+        ).stdout
+    ).values()
+    assert job["Function"] == names
+    assert "test.ping, test.echo, test.version a" not in system.run("jobs", "list").stdout
+    assert "test.ping, test.echo, test.version" in system.run("jobs", "list").stdout
+
+
+def _newest(events, glob, names):
+    found = [event.data for event in events.listen(glob, since=0, timeout=0)]
+    return [data for data in found if data["fun"] == names][-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("test.ping,test.ping",), "test.ping is named twice"),
+        (("test.ping,",), "'' names no function"),
+        (("test.ping,test.echo", "a,b,c"), "arguments for 3 functions, and 2 of them"),
+    ],
+)
+def test_functions_that_no_job_can_have(system, arguments, text):
+    """One line that says so, and no job."""
+    found = system.run("cmd", "web1", *arguments, code=1)
+    assert found.stdout == ""
+    assert text in found.stderr
+    assert len(found.stderr.splitlines()) == 1
 
 
 def test_the_newest_jobs(system, client):

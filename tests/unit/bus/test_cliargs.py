@@ -106,6 +106,34 @@ def test_keywords_and_positions():
     )
 
 
+@pytest.mark.parametrize(
+    ("args", "count", "groups"),
+    [
+        ([], 2, [[]]),
+        (["a"], 2, [["a"]]),
+        (["a", ",", "b", "c"], 2, [["a"], ["b", "c"]]),
+        (["a,b", ",", "c"], 2, [["a,b"], ["c"]]),
+        ([",", "a"], 2, [[], ["a"]]),
+        ([",", ",", "a"], 3, [[], [], ["a"]]),
+        (["a,b"], 2, [["a"], ["b"]]),
+        (["a,", "b"], 2, [["a"], ["b"]]),
+        (["a", ",b"], 2, [["a"], ["b"]]),
+        (["a,,b"], 3, [["a"], [], ["b"]]),
+        (["", ",", ""], 2, [[""], [""]]),
+    ],
+)
+def test_arguments_of_several_functions(args, count, groups):
+    """Signs that stand alone divide them, or else every sign does."""
+    assert cliargs.split(args, count) == groups
+
+
+def test_too_many_groups_of_arguments():
+    """What to do about a sign that belongs to an argument."""
+    with pytest.raises(ArgumentsError, match=r"arguments for 3 functions, and 2 of them: .*alone"):
+        cliargs.split(["a,b", "c,d"], 2)
+    assert cliargs.split(["a,b", "--", "c,d"], 2, "--") == [["a,b"], ["c,d"]]
+
+
 def test_the_mark_is_no_keyword():
     """Nobody can forge the mark as the name of an argument."""
     assert cliargs.parse(["__kwarg__=True"]) == (["__kwarg__=True"], {})

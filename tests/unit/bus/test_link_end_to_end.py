@@ -608,7 +608,8 @@ def test_goodbye_is_noticed_at_once(master, join) -> None:
     [
         ({"tgt": "*"}, "needs 'fun'"),
         ({"fun": "test.ping"}, "needs a target"),
-        ({"tgt": "*", "fun": 3}, "'fun' is int"),
+        ({"tgt": "*", "fun": 3}, "3 is no function"),
+        ({"tgt": "*", "fun": ["test.ping"], "arg": [1]}, "the arguments '1' are no list"),
         ({"tgt": "*", "tgt_type": "globb", "fun": "test.ping"}, "did you mean 'glob'"),
         ({"tgt": "*", "fun": "test.ping", "key": "x" * 2000}, "at most 1000"),
     ],

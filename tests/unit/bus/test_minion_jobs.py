@@ -2,8 +2,17 @@
 
 import pytest
 
+from bus import wire
 from bus.errors import ArgumentsError, WireError
-from bus.minion.jobs import Job, Result, SeenJobs, describe_exit, job_return, signal_number
+from bus.minion.jobs import (
+    Job,
+    Result,
+    SeenJobs,
+    describe_exit,
+    job_return,
+    signal_number,
+    together,
+)
 
 GOOD = {"jid": "20261122093000123456", "fun": "test.ping", "arg": [1, {"__kwarg__": True, "a": 2}]}
 
@@ -17,6 +26,25 @@ def test_a_job_from_the_master():
     assert Job.from_message({**GOOD, "arg": None, "timeout": None}).arg == ()
 
 
+def test_a_job_of_several_functions():
+    """It says what is to be run, in order, and goes to a worker as it came."""
+    fun, arg = ["test.ping", "test.echo"], [[], [1]]
+    job = Job.from_message({**GOOD, "fun": fun, "arg": arg})
+    assert [(call.fun, call.arg) for call in job.calls] == [("test.ping", ()), ("test.echo", (1,))]
+    assert job.name == "test.ping, test.echo"
+    assert Job.from_message(job.as_message()) == job
+    done = job_return(job, Result({"test.ping": True, "test.echo": [1]}))
+    assert wire.unpack(wire.pack([done["fun"], done["fun_args"]])) == [fun, arg]
+
+
+def test_what_comes_of_several_functions():
+    """Each value by its name; one that failed is the job's failure."""
+    good, bad = Result(1), Result.failed("no", 7)
+    assert together({"a.b": good, "c.d": good}) == Result({"a.b": 1, "c.d": 1})
+    found = together({"a.b": good, "c.d": bad, "e.f": Result.failed("no", 8)})
+    assert found == Result({"a.b": 1, "c.d": "no", "e.f": "no"}, 7, success=False)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -26,6 +54,8 @@ def test_a_job_from_the_master():
         {"fun": ""},
         {"fun": None},
         {"fun": "f" * 1000},
+        {"fun": ["test.ping", "test.ping"], "arg": []},
+        {"fun": ["test.ping"], "arg": [1]},
         {"arg": "text"},
         {"timeout": -1},
         {"timeout": True},

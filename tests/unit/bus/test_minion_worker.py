@@ -104,6 +104,40 @@ def test_sys_exit_is_a_failure(code, retcode):
     assert (found["retcode"], found["success"]) == (retcode, False)
 
 
+def test_several_functions():
+    """One after the other, each with its own arguments, whatever becomes of the others."""
+    fun = ["test.echo", "test.known", "test.exit", "test.nothing", "test.retcode", "test.ping"]
+    found = result(fun, [1, 2], [], [3], [], [0])
+    assert found["return"] == {
+        "test.echo": [1, 2],
+        "test.known": "ERROR: the disk is full",
+        "test.exit": "test.exit ended with sys.exit(3)",
+        "test.nothing": "'test.nothing' is not available: no function 'test.nothing': "
+        "did you mean test.ping?",
+        "test.retcode": None,
+        "test.ping": True,
+    }
+    assert (found["retcode"], found["success"]) == (1, False)
+    assert result(["test.ping", "test.pid"])["success"] is True
+    # What one of them sets is its own return code, not that of those after it.
+    assert result(["test.ping", "test.retcode", "test.echo"], [], [7], [])["retcode"] == 7
+
+
+def test_steps_of_several_functions_are_counted_on():
+    """No two have one number, so that none takes another's tag."""
+    _ready, *steps, _last = answer(["test.steps", "test.words"])
+    assert {step["kind"] for step in steps} == {PROGRESS}
+    assert [step["number"] for step in steps] == list(range(len(steps)))
+    assert len(steps) > len(answer("test.steps")) - 2
+
+
+def test_a_child_that_comes_out_of_one_of_several(rig):
+    """It runs none of those after it."""
+    done = rig.run(["test.fork", "test.pid"])
+    assert done.success
+    assert set(done.value) == {"test.fork", "test.pid"}
+
+
 def test_retcode_from_the_context():
     """``__context__["retcode"]`` sets the return code of this job only."""
     assert result("test.retcode", 7) == {"return": None, "retcode": 7, "success": False}

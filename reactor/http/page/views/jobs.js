@@ -24,6 +24,9 @@ function stamp(jid) {
   return part.length ? `${part[0]}-${part[1]}-${part[2]}T${part[3]}:${part[4]}:${part[5]}.${part[6]}Z` : "";
 }
 
+// A job may run several functions, one after the other.
+const named = (fun) => [].concat(fun).join(", ");
+
 export const jobs = list({
   title: "Jobs",
   load: () => first("/jobs?limit=300"),
@@ -34,7 +37,7 @@ export const jobs = list({
   row: (job) =>
     row(place("jobs", job.jid), job.jid, [
       cell(lately(stamp(job.jid)), "mono wide"),
-      cell(job.Function),
+      cell(named(job.Function)),
       cell(short(job.Target, 60)),
       cell(job.Minions.length, "w-num"),
       cell(job.User, "wide"),
@@ -56,7 +59,7 @@ function jobOf(job) {
   const silent = job.Minions.filter((minion) => !(minion in job.Result));
   return [
     facts([
-      ["Function", h("strong", {}, job.Function)],
+      ["Function", h("strong", {}, named(job.Function))],
       ["Target", `${short(job.Target, 200)} (${job["Target-type"] || "glob"})`],
       ["Sent", when(stamp(job.jid))],
       ["By", job.User],
