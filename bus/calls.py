@@ -65,8 +65,11 @@ def condensed(fun: Fun, arg: Sequence[Any], kwarg: Mapping[str, Any] | None) -> 
     """Return ``arg`` as it travels.
 
     Raises:
-        ArgumentsError: keyword arguments beside several functions, or one of a reserved name.
+        ArgumentsError: keyword arguments beside several functions, or one of a reserved name; or
+            a text, which would be taken apart into its characters.
     """
+    if isinstance(arg, str | bytes):
+        raise ArgumentsError(f"the arguments are a list, not text: give [{arg[:80]!r}]")
     if isinstance(fun, str):
         return cliargs.condense(list(arg), dict(kwarg or {}))
     if kwarg:

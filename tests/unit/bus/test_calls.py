@@ -57,6 +57,12 @@ def test_keywords_of_several():
         condensed(["a.b", "c.d"], (), {"c": 2})
 
 
+def test_text_instead_of_arguments():
+    """Each of its characters would be an argument."""
+    with pytest.raises(ArgumentsError, match=r"a list, not text: give \['uptime'\]"):
+        condensed("cmd.run", "uptime", None)
+
+
 _anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=2), inner),
