@@ -41,7 +41,7 @@ class TestJson:
     def test_too_deep(self):
         """It ends, and says so."""
         deep = []
-        for _ in range(5_000):
+        for _ in range(100_000):
             deep = [deep]
         assert "nested too deeply" in jsonout.dumps(deep)
 
