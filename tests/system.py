@@ -128,20 +128,13 @@ class System:
         except OSError:
             return False
 
-    def stop(self) -> float:
-        """End it with Ctrl-C's signal, clean and without leaving anything behind.
-
-        Returns:
-            The seconds that it took.
-        """
-        begun = time.monotonic()
+    def stop(self) -> None:
+        """End it with Ctrl-C's signal, clean and without leaving anything behind."""
         self.process.send_signal(signal.SIGINT)
         status = self.process.wait(10)
-        seconds = time.monotonic() - begun
         assert status == 0, self.log.read_text()
         # A role that had to be killed leaves helpers that see so and end by themselves, soon.
         wait_until(lambda: not self.left_over())
-        return seconds
 
     def kill(self) -> None:
         """Leave nothing behind, whatever went wrong."""

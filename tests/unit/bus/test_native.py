@@ -95,7 +95,7 @@ def test_an_iteration_ends_after_its_timeout(events):
         events.fire(f"t/{number}", {})
     began = time.monotonic()
     assert [event.tag for event in listening] == ["t/0", "t/1", "t/2"]
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15
     events.fire("t/3", {})
     assert [event.tag for event in listening] == ["t/3"]
 

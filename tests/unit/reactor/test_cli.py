@@ -591,7 +591,7 @@ class TestStatus:
                 pass  # closing it leaves its file, as a kill does
         began = time.monotonic()
         result = invoke("--config", conf, *command)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         assert result.exit_code == 1
         assert "see 'reactor status'" not in result.output
         words = "is not running" if command == ("status",) else "start it with 'reactor up'"
