@@ -29,7 +29,7 @@ from bus.config import Opts, master_config, minion_config
 from bus.errors import BusError
 from bus.stopping import Stop
 
-SECONDS = 20.0
+SECONDS = 40.0
 """The longest that anything may take here; every wait ends as soon as it can."""
 
 

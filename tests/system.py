@@ -21,8 +21,8 @@ from bus.record import Event
 
 ROOT = Path(__file__).resolve().parents[1]
 
-READY_SECONDS = 20.0
-EVENT_SECONDS = 10.0
+READY_SECONDS = 40.0
+EVENT_SECONDS = 30.0
 
 
 class System:

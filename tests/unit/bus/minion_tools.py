@@ -23,7 +23,7 @@ from bus.minion.nursery import Nursery
 from bus.minion.pool import Pool
 from bus.minion.worker import Loaded
 
-SECONDS = 20.0
+SECONDS = 40.0
 """The longest that anything may take here; every wait ends as soon as it can."""
 
 LIMIT = 1_048_576
