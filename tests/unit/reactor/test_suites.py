@@ -402,6 +402,53 @@ def test_the_native_form_does_the_same(folder):
     assert run("convert", folder / "s.sls").exit_code == 2
 
 
+_AWKWARD = {
+    "id": "web1",
+    "tricky": 'a "b": {c} #d',
+    "digits": "10_0_0_7",
+    "number": 5,
+    "list": ["a", "no", 1],
+    "map": {"on": True, "none": None},
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a:\n  local.test.arg:\n  - tgt: {{ data.id | yaml_dquote }}\n  - arg: [{{ data.tricky | tojson }}]\n",
+        "a:\n  runner.test.arg:\n  - args:\n    - all: {{ data | json }}\n    - n: {{ data.number | yaml_encode }}\n",
+        "a:\n  runner.test.arg:\n  - args:\n    - deep:\n        {{ data.map | yaml(False) | indent(8) }}\n",
+        "a:\n  runner.test.arg:\n  - args: [{{ data.list | tojson }}, {{ data.digits | yaml_squote }}]\n",
+        "a:\n  runner.test.arg:\n  - args:\n    - text: '{{ data.list | json }}'\n    - n: {{ data.number | yaml_dquote }}\n",
+        "a:\n  runner.test.arg:\n  - args:\n    - text: |-\n        {{ data.list | json }}\n",
+        "{% set m = data.map %}\na: {runner.test.arg: [{args: [{{ m['on'] | tojson }}, [{{ m | tojson(indent=1) }}]]}]}\n",
+        "a:\n  local.cmd.run:\n  - tgt: web1\n  - args: ['echo {{ data.number }} {{ data.id | quote }}']\n",
+    ],
+)
+def test_what_is_converted_does_the_same(folder, text):
+    """The values that arrive are those of the reactor file, whatever filter wrote them as YAML."""
+    (folder / "old.sls").write_text(text)
+    native, troubles = convert(text, "old.sls", ["a/b"], "old")
+    assert troubles == []
+    (folder / "new.yaml").write_text(native)
+    old = RuleTest(folder / "old.sls", on="a/b").fire("a/b", _AWKWARD)
+    assert len(old) == 1
+    assert RuleTest(folder / "new.yaml").fire("a/b", _AWKWARD) == old
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "examples").rglob("*.sls")), ids=lambda file: file.stem
+)
+def test_examples_convert_faithfully(folder, file):
+    """Each reactor file that ships has a native form, and that loads and acts alike."""
+    event = json.loads((file.parent / "event.json").read_text())
+    native, troubles = convert(file.read_text(), str(file), ["*"], file.stem)
+    assert troubles == []
+    (folder / "new.yaml").write_text(native)
+    old, new = RuleTest(file, on="*"), RuleTest(folder / "new.yaml")
+    assert new.fire(event["tag"], event["data"]) == old.fire(event["tag"], event["data"])
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
