@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reactor.cli import output
-from reactor.cli.settings import Command, Settings, with_json
+from reactor.cli.settings import Command, Settings, require_directory, with_json
 
 if TYPE_CHECKING:
+    from bus.config import Opts
     from reactor.rules.findings import Finding
     from reactor.rules.snapshot import Snapshot
 
@@ -56,6 +57,8 @@ def command(
     from reactor.cli.checking import findings
 
     role, opts = _role(ctx.ensure_object(Settings), is_minion=is_minion)
+    if not paths:
+        require_directory(opts)
     snapshot = load(opts, paths, role)
     if paths:
         _say_what_was_not_read(paths, snapshot)
@@ -84,7 +87,7 @@ def _print_schema() -> None:
     click.echo(json.dumps(load_schema(), indent=2))
 
 
-def _role(settings: Settings, *, is_minion: bool) -> tuple[str, Mapping[str, Any]]:
+def _role(settings: Settings, *, is_minion: bool) -> tuple[str, Opts]:
     """Return whose rules are checked, and the options of that one."""
     if is_minion:
         return "minion", settings.minion(strict=True)
