@@ -14,6 +14,7 @@ from typing import Any
 
 from bus import endpoints, rpc
 from bus.calls import spoken
+from bus.cliargs import KWARG_MARK
 from bus.errors import BusError, NotRunningError
 from bus.native import Connection, connect
 from bus.record import Event
@@ -33,6 +34,8 @@ PATIENCE_SECONDS = 5.0
 _REACTION = re.compile(r"reactor/reaction/(?P<rule>.+)/(?P<how>done|failed|dead)\Z", re.DOTALL)
 _JOB_RETURN = re.compile(r"salt/job/\d+/ret/[^/]+\Z")
 _JOB_NEW = re.compile(r"salt/job/\d+/new\Z")
+_RUN_NEW = re.compile(r"salt/(run|wheel)/\d+/new\Z")
+_RUN_RETURN = re.compile(r"salt/(run|wheel)/\d+/ret\Z")
 _STAMP = " " * len("09:30:01.123")
 _NARROWEST = 40
 _MOST_NAMES = 5
@@ -171,6 +174,11 @@ def summary(event: Event) -> str:
     if _JOB_NEW.match(event.tag):
         minions = [str(minion) for minion in _items(data.get("minions"))]
         return f"{spoken(data.get('fun', ''))} on {', '.join(minions) or 'no minion'}"
+    if _RUN_NEW.match(event.tag):
+        given = [text for text in map(_argument, _items(data.get("fun_args"))) if text]
+        return " ".join([str(data.get("fun", "")), *given])
+    if _RUN_RETURN.match(event.tag):
+        return _job_return(data)
     if event.tag.startswith("salt/minion/") and event.tag.endswith("/start"):
         return ""
     return compact(event.payload) if event.payload else ""
@@ -181,7 +189,15 @@ def _job_return(data: Mapping[str, Any]) -> str:
     if not failed:
         return f"{fun} returned {compact(value)}"
     text = " ".join(value.split()) if isinstance(value, str) else compact(value)
-    return f"{fun} {failed}: {text}"
+    return f"{fun} {failed}: {text}" if text else f"{fun} {failed}"
+
+
+def _argument(value: Any) -> str:
+    """Return an argument of a function; those by name without the mark that says so."""
+    if isinstance(value, Mapping) and value.get(KWARG_MARK):
+        value = {key: item for key, item in value.items() if key != KWARG_MARK}
+        return compact(value) if value else ""
+    return compact(value)
 
 
 def describe_call(call: Mapping[str, Any]) -> str:
@@ -307,7 +323,7 @@ def run(opts: Mapping[str, Any], facts: Facts, since: float, stop: Stop, *, colo
         facts: for the banner.
         since: seconds since 1970: events from then on are shown.
         stop: ends it.
-        colour: whether it writes to a terminal.
+        colour: whether lines are coloured.
     """
     paint = coloured if colour else plain
     with contextlib.suppress(BrokenPipeError):
@@ -321,14 +337,14 @@ def run_again(opts: Mapping[str, Any], stop: Stop, *, colour: bool) -> None:
     Args:
         opts: the master's options.
         stop: ends it.
-        colour: whether it writes to a terminal.
+        colour: whether lines are coloured.
     """
     with contextlib.suppress(BrokenPipeError):
         _show(opts, Console(_narrator(colour=colour), []), time.time(), stop)
 
 
 def _narrator(*, colour: bool) -> Narrator:
-    width = shutil.get_terminal_size((100, 24)).columns if colour else 160
+    width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 160
     return Narrator(coloured if colour else plain, width)
 
 

@@ -47,7 +47,7 @@ def _is_usable(local: Path, uid: int) -> bool:
         import logging  # seldom needed, and it takes time
 
         logging.getLogger(__name__).warning(
-            "%s is not used: %s; or name a directory with --config", local, refused
+            "%s is not used: %s; to use it none the less, name it with --config", local, refused
         )
     return refused == ""
 

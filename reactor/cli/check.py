@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reactor.cli import output
-from reactor.cli.settings import Command, Settings, with_json
+from reactor.cli.settings import Command, Settings, require_directory, with_json
 
 if TYPE_CHECKING:
+    from bus.config import Opts
     from reactor.rules.findings import Finding
     from reactor.rules.snapshot import Snapshot
 
@@ -56,8 +57,12 @@ def command(
     from reactor.cli.checking import findings
 
     role, opts = _role(ctx.ensure_object(Settings), is_minion=is_minion)
-    snapshot = load(opts, paths, role)
     if not paths:
+        require_directory(opts)
+    snapshot = load(opts, paths, role)
+    if paths:
+        _say_what_was_not_read(paths, snapshot)
+    else:
         _say_what_else_runs(opts, role)
     found = findings(snapshot, opts, () if paths else opts["reactor"], role)
     errors = [one for one in found if strict or one.severity == "error"]
@@ -82,7 +87,7 @@ def _print_schema() -> None:
     click.echo(json.dumps(load_schema(), indent=2))
 
 
-def _role(settings: Settings, *, is_minion: bool) -> tuple[str, Mapping[str, Any]]:
+def _role(settings: Settings, *, is_minion: bool) -> tuple[str, Opts]:
     """Return whose rules are checked, and the options of that one."""
     if is_minion:
         return "minion", settings.minion(strict=True)
@@ -92,6 +97,21 @@ def _role(settings: Settings, *, is_minion: bool) -> tuple[str, Mapping[str, Any
         (folder / "master").exists() or (folder / "master.d").exists()
     )
     return ("minion", settings.minion(strict=True)) if only_minion else ("master", opts)
+
+
+def _say_what_was_not_read(paths: Sequence[str], snapshot: Snapshot) -> None:
+    """Name the folders with reactor files that no map in them names: nothing reads those."""
+    for path in paths:
+        folder = Path(path).absolute()
+        files = folder.rglob("*.sls") if folder.is_dir() else ()
+        left = [file for file in sorted(files) if str(file) not in snapshot.state.texts]
+        if left:
+            click.echo(
+                f"reactor: {_counted(len(left), 'reactor file')} (*.sls) in {output.safe(path)} "
+                f"that no map there names {'was' if len(left) == 1 else 'were'} not read: "
+                f"name them, as in 'reactor check {output.safe(str(left[0]))}', or their map",
+                err=True,
+            )
 
 
 def _say_what_else_runs(opts: Mapping[str, Any], role: str) -> None:

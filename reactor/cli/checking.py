@@ -25,6 +25,7 @@ from reactor.rules.maps import read_map
 from reactor.rules.model import Source
 from reactor.rules.snapshot import Problem, Snapshot
 from reactor.rules.sources import Finder
+from reactor.rules.templates import Templates
 
 _ON_MASTER = {
     "caller": "'caller' runs on the minion whose reactor it is, and these are the master's rules: "
@@ -56,6 +57,7 @@ def findings(
     functions = _functions(opts, role)
     found = [_of_problem(problem, texts) for problem in snapshot.problems]
     fires: list[Fires] = []
+    templates = Templates()
     rules = (*snapshot.rules, *snapshot.disabled)
     for path, text in texts.items():
         here = [rule for rule in rules if rule.source.path == path]
@@ -63,7 +65,7 @@ def findings(
             found += native_findings(text, path, functions)
             fires += fires_of(text, path, [rule for rule in here if rule.enabled])
         elif here:
-            found += salt_findings(text, path, functions)
+            found += salt_findings(text, path, functions, templates.uses(text, path))
     found += loop_findings(fires)
     found += _map_findings(snapshot, opts, reactor_map)
     return sorted(set(found), key=lambda one: (one.file, one.line, one.column, one.message))

@@ -103,11 +103,22 @@ def read_data(args: tuple[str, ...]) -> dict[str, Any]:
     mappings: dict[str, Any] = {}
     for value in positional:
         if not isinstance(value, dict):
-            raise click.UsageError(
-                f"the data {str(value)[:60]!r} is no mapping: write '{{key: value}}' or key=value"
-            )
+            raise click.UsageError(_no_mapping(value))
         mappings.update(value)
     return {**mappings, **data}
+
+
+def _no_mapping(value: Any) -> str:
+    """Say why a value is no event data: mostly, that it was to be a mapping and has a slip."""
+    from bus import yamlfile
+
+    shown = repr(str(value)[:60])
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            yamlfile.load(value, "argument")
+        except yamlfile.YamlError as error:
+            return f"the data {shown} cannot be read: {error.problem} (column {error.column})"
+    return f"the data {shown} is no mapping: write '{{key: value}}' or key=value"
 
 
 def fire(opts: Opts, node: str, tag: str, data: dict[str, Any], timeout: float) -> int:

@@ -57,7 +57,7 @@ def list_(settings: Settings, state: str, as_json: bool) -> None:
     from bus.keys import KeyStore
     from reactor.cli import output
 
-    found: dict[str, list[str]] = KeyStore(settings.master()["pki_dir"]).list()
+    found: dict[str, list[str]] = KeyStore(settings.existing_master()["pki_dir"]).list()
     folder = _CHOICES[state]
     if folder:
         found = {folder: found[folder]}
@@ -134,7 +134,7 @@ def gen(ctx: click.Context, ident: str, folder: str | None, no_accept: bool, as_
     from bus.keys import Keypair, check_minion_id, fingerprint
     from reactor.cli import output
 
-    opts = ctx.ensure_object(Settings).master()
+    opts = ctx.ensure_object(Settings).existing_master()
     place = Path(folder or check_minion_id(ident))
     check_minion_id(ident)
     pair = Keypair.create(place, "minion")
@@ -200,7 +200,7 @@ def _change(
     """Ask, change, and show what has changed."""
     if everybody == bool(globs):
         raise click.UsageError(f"name ids or globs to {act}, or --all for every one", ctx)
-    opts = ctx.ensure_object(Settings).master()
+    opts = ctx.ensure_object(Settings).existing_master()
     meant = matching(opts, states, globs or ("*",))
     if not meant:
         _fail(ctx, _none_meant(opts, act, states, options, globs or ("*",)))
@@ -323,7 +323,7 @@ def rotate_master(
     from bus.client import WheelClient
     from reactor.cli import output
 
-    opts = ctx.ensure_object(Settings).master()
+    opts = ctx.ensure_object(Settings).existing_master()
     if not yes:
         _confirm_rotation(ctx)
     client = WheelClient(opts)
@@ -370,7 +370,7 @@ def finger(ctx: click.Context, globs: tuple[str, ...], as_json: bool) -> None:
     """Show fingerprints, the master's own too: it is what 'master_finger' of a minion takes."""
     from reactor.cli import output
 
-    found = fingerprints(ctx.ensure_object(Settings).master(), globs or ("*",))
+    found = fingerprints(ctx.ensure_object(Settings).existing_master(), globs or ("*",))
     if globs and not found.keys() - {"local"}:
         _fail(ctx, f"no key matches {output.safe(' '.join(globs))}: see 'reactor key list'")
     if as_json:

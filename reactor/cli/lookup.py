@@ -6,7 +6,7 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bus import endpoints, rpc, wire
 from bus.config import Opts
@@ -14,12 +14,12 @@ from bus.errors import BusError, JournalError, NotRunningError, WireError
 from bus.journal import JournalReader, journal_path
 from bus.record import Event
 from bus.tags import matcher
-from reactor.engine.explaining import Known
-from reactor.engine.sources import ConfiguredRules
-from reactor.engine.state import read_switches, state_path
-from reactor.engine.tracestore import read_traces
-from reactor.rules.snapshot import Snapshot
-from reactor.rules.switches import Switch
+
+# What reads rules takes as long as all else together, and a running reactor may know enough.
+if TYPE_CHECKING:
+    from reactor.engine.explaining import Known
+    from reactor.rules.snapshot import Snapshot
+    from reactor.rules.switches import Switch
 
 ASK_SECONDS = 3.0
 _LOOK_BACK = 1_000_000
@@ -58,6 +58,8 @@ class Reactor:
 
     def rules(self) -> Snapshot:
         """Return the rules as the files have them, those that only the running one knows too."""
+        from reactor.engine.sources import ConfiguredRules
+
         paths = dict.fromkeys((*self.opts["rules"], *self.status.get("paths", ())))
         opts = self.opts.with_(rules=tuple(paths))
         logger = logging.getLogger("reactor")
@@ -69,12 +71,16 @@ class Reactor:
 
     def _switches(self) -> dict[str, Switch]:
         """Return the rules that are switched off, from the file: it is never behind."""
+        from reactor.engine.state import read_switches
+
         with contextlib.suppress(sqlite3.Error), self._database() as db:
             return {each.rule: each for each in read_switches(db)}
         return {}
 
     @contextlib.contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
+        from reactor.engine.state import state_path
+
         address = f"{state_path(self.opts['state_dir']).absolute().as_uri()}?mode=ro"
         with contextlib.closing(sqlite3.connect(address, uri=True)) as db:
             yield db
@@ -85,6 +91,7 @@ class Reactor:
             found: list[dict[str, Any]] = self.call("traces", **wanted)
             return found
         from reactor.engine.traces import Traces
+        from reactor.engine.tracestore import read_traces
 
         traces = Traces(1_000_000)
         traces.load(read_traces(self.opts["state_dir"]))
@@ -114,6 +121,8 @@ class Reactor:
 
     def known(self, event: Event, journal: JournalReader) -> Known:
         """Return what is known about an event."""
+        from reactor.engine.explaining import Known
+
         return Known(
             traces=self.traces(seq=event.seq, limit=1_000),
             reports=reports_about(event.seq, journal),

@@ -1,8 +1,10 @@
-"""How data is shown: Salt's nested form, aligned tables, JSON. Pure, save for `show`."""
+"""How data is shown: Salt's nested form, aligned tables, JSON. Pure, save for what prints."""
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -103,6 +105,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
     padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
     return "  ".join(padded).rstrip()
+
+
+def in_colour() -> bool:
+    """Say whether standard output is a terminal whose user has not set ``NO_COLOR``."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def show(lines: Iterable[str], *, title: bool = False) -> None:

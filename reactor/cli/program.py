@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -77,6 +77,9 @@ class Program(click.Group):
         """Run a command and exit: 0 for success, 2 for a wrong use, else 1."""
         kwargs["standalone_mode"] = False
         settings = kwargs.setdefault("obj", Settings())
+        _open_what_is_closed()
+        if os.environ.get("NO_COLOR"):
+            kwargs.setdefault("color", False)
         try:
             status = super().main(*args, **kwargs)
             sys.stdout.flush()
@@ -94,6 +97,10 @@ class Program(click.Group):
         if isinstance(error, BrokenPipeError):
             _hush()
             return BROKEN_PIPE
+        if isinstance(error, OSError) and _is_of_printing(error):
+            _hush()
+            _complain(f"what is printed cannot be written: {error.strerror or error}")
+            return 1
         if isinstance(error, click.ClickException):
             _complain(_in_one_line(error))
             return error.exit_code
@@ -116,10 +123,32 @@ def _complain(text: str) -> None:
     click.echo(f"reactor: {' '.join(text.split())}", err=True)
 
 
+def _open_what_is_closed() -> None:
+    """Give a program that was started without standard output or error somewhere to write."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, _nowhere())
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - until exit
+
+
+def _is_of_printing(error: OSError) -> bool:
+    """Say whether an error ends in what prints: a full disk there is not one of ours."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or error.filename is not None:
+        return False
+    file = trace.tb_frame.f_code.co_filename
+    return file == click.echo.__code__.co_filename or file.startswith(os.path.dirname(__file__))  # noqa: PTH120
+
+
 def _hush() -> None:
     """Let nothing complain, at exit, of the reader that went away."""
     with contextlib.suppress(OSError):
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - until exit
+        sys.stdout = _nowhere()
 
 
 program = Program(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -43,15 +44,17 @@ def _completed(ctx: click.Context, _param: click.Parameter, begun: str) -> list[
 def list_(settings: Settings, as_json: bool) -> None:
     """List the rules of the running reactor.
 
-    STATE is 'on', or 'off' with the reason. LAST ERROR is empty again after a reaction that went
-    well. What could not be loaded is told on standard error; the exit status is 0 as long as the
+    STATE is 'on', or 'off' with the reason. LAST ERROR is there if a rule's last reaction failed.
+    What could not be loaded is told on standard error; the exit status is 0 as long as the
     reactor answers ('reactor check' has one for what is wrong).
     """
     found = _ask(settings, "rules")
     if as_json:
         click.echo(output.as_json(found))
         return
-    output.show(output.table(_HEAD, [_row(rule) for rule in found["rules"]]), title=True)
+    rows = [_row(rule) for rule in found["rules"]]
+    shown = len(_HEAD) if any(row[-1] for row in rows) else len(_HEAD) - 1
+    output.show(output.table(_HEAD[:shown], [row[:shown] for row in rows]), title=True)
     for problem in found["problems"]:
         kept = " (the last good version stays in force)" if problem.get("kept") else ""
         text = output.safe(f"{problem['source']}: {problem['message']}{kept}")
@@ -116,9 +119,15 @@ def _row(rule: Mapping[str, Any]) -> tuple[Any, ...]:
         " ".join(rule["patterns"]),
         rule["fired"],
         rule["failed"],
-        rule["source"],
+        _from_here(rule["source"]),
         _last_error(rule),
     )
+
+
+def _from_here(source: str) -> str:
+    """Return a place, relative to the present folder if it is below it."""
+    here = f"{Path.cwd()}/"
+    return source.removeprefix(here) if here != "//" else source
 
 
 def _last_error(rule: Mapping[str, Any]) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from reactor.cli import habits
+
 if TYPE_CHECKING:
     from bus.config import Opts
 
@@ -44,6 +46,16 @@ class Settings:
         """Return the minion's options; see `master`."""
         return self._read("minion", strict=strict)
 
+    def existing_master(self) -> Opts:
+        """Return the master's options, for what would else begin a state of its own somewhere.
+
+        Raises:
+            ConfigError: there is no configuration directory.
+        """
+        opts = self.master()
+        require_directory(opts)
+        return opts
+
     def _read(self, role: str, *, strict: bool) -> Opts:
         from bus.config import master_config, minion_config, tolerant_config
 
@@ -60,6 +72,21 @@ class Settings:
     def node(self, name: str) -> Opts:
         """Return the options of ``master`` or ``minion``."""
         return self.master() if name == "master" else self.minion()
+
+
+def require_directory(opts: Opts) -> None:
+    """Refuse a configuration directory that is not there: mostly, the caller is in another folder.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    from bus.errors import ConfigError
+
+    if not opts.conf_dir.is_dir():
+        raise ConfigError(
+            f"there is no configuration directory {opts.conf_dir}: start in the folder of "
+            "'reactor up', name one with --config, or make one with 'reactor init'"
+        )
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
@@ -120,6 +147,8 @@ class Command(_Helpful):
             rest = super().parse_args(ctx, _shield(args, _with_value(self)))
         except click.NoSuchOption as error:
             raise _explained(error, ctx, takes_any=_takes_any(self)) from error
+        except click.BadOptionUsage as error:
+            raise click.UsageError(error.message, ctx) from error
         for name, value in ctx.params.items():
             ctx.params[name] = _unshield(value)
         return rest
@@ -149,6 +178,22 @@ class ListingGroup(Group):
         lists = not named and (not args or args[0].startswith("-"))
         return super().parse_args(ctx, ["list", *args] if lists else args)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which one is near."""
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], self.commands, 1)
+            advice = f"did you mean '{near[0]}'?" if near else f"there are {_listed(self)}"
+            ctx.fail(f"no such command: {args[0][:60]!r}; {advice}")
+        return super().resolve_command(ctx, args)
+
+
+def _listed(group: click.Group) -> str:
+    return ", ".join(sorted(group.commands))
+
 
 def _takes_any(command: click.Command) -> bool:
     return any(isinstance(p, click.Argument) and p.nargs == -1 for p in command.params)
@@ -158,7 +203,11 @@ def _explained(
     error: click.NoSuchOption, ctx: click.Context, *, takes_any: bool
 ) -> click.UsageError:
     near = error.possibilities or ()
-    if near:
+    command = ctx.command_path.split()[1:2]
+    habit = habits.advice(command[0], error.option_name) if command else ""
+    if habit:
+        advice = habit + ("; if it is an argument, put '--' before it" if takes_any else "")
+    elif near:
         advice = f"did you mean {' or '.join(sorted(near))}?"
     elif takes_any:
         advice = "if it is an argument, put '--' before it"

@@ -55,7 +55,7 @@ def create(settings: Settings, /, name: str, expires: str, as_json: bool, **gran
         lifetime = durations.seconds(expires)
     except durations.DurationError as error:
         raise click.UsageError(f"--expires {expires}: give a duration such as 1h or 30d") from error
-    with open_access(settings.master()) as access:
+    with open_access(settings.existing_master()) as access:
         secret, token = access.create_token(name, granted(**grants), lifetime or None)
     if as_json:
         click.echo(output.as_json({"token": secret, **_plain(token)}))
@@ -71,7 +71,7 @@ def list_(settings: Settings, as_json: bool) -> None:
     """List the tokens that have not ended; those of logins have a user."""
     from reactor.cli import output
 
-    with open_access(settings.master()) as access:
+    with open_access(settings.existing_master()) as access:
         tokens = access.tokens()
     if as_json:
         click.echo(output.as_json([_plain(token) for token in tokens]))
@@ -91,7 +91,7 @@ def revoke(settings: Settings, wanted: str, as_json: bool) -> None:
     """End a token by its id, or all of a name; open event streams end with it."""
     from reactor.cli import output
 
-    with open_access(settings.master()) as access:
+    with open_access(settings.existing_master()) as access:
         ended = access.revoke(wanted)
     if as_json:
         click.echo(output.as_json({"revoked": [token.id for token in ended]}))

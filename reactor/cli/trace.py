@@ -16,9 +16,11 @@ _REACTION = re.compile(r".+-\d+-.+-[0-9a-f]{8}\Z")
 @click.command(
     "trace",
     cls=Command,
-    example="reactor trace\nreactor trace restart_nginx --failed\nreactor trace 1234 --json",
+    example="reactor trace\nreactor trace --fired\nreactor trace restart_nginx --failed\n"
+    "reactor trace 1234 --json",
 )
 @click.argument("what", required=False, metavar="[RULE|REACTION-ID|SEQ]")
+@click.option("--fired", is_flag=True, help="Only reactions, not what rules turned away.")
 @click.option("--failed", is_flag=True, help="Only reactions that failed.")
 @click.option(
     "--limit",
@@ -29,7 +31,9 @@ _REACTION = re.compile(r".+-\d+-.+-[0-9a-f]{8}\Z")
 )
 @with_json
 @click.pass_obj
-def command(settings: Settings, what: str | None, failed: bool, limit: int, as_json: bool) -> None:
+def command(
+    settings: Settings, what: str | None, fired: bool, failed: bool, limit: int, as_json: bool
+) -> None:
     """Show what rules did, and what they turned away: the newest first.
 
     The newest traces of each rule are kept (option reactor_trace_keep), without secrets. Works
@@ -41,7 +45,7 @@ def command(settings: Settings, what: str | None, failed: bool, limit: int, as_j
 
     reactor = Reactor(settings.master())
     wanted = _wanted(what)
-    traces = reactor.traces(**wanted, failed=failed, limit=limit)
+    traces = reactor.traces(**wanted, fired=fired, failed=failed, limit=limit)
     if not traces and "rule" in wanted and wanted["rule"] not in _names(reactor):
         raise click.ClickException(
             f"there is no rule {wanted['rule']!r}: see 'reactor rules' or 'reactor check'"

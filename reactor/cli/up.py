@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -91,6 +90,7 @@ def _console(
     log_file: str,
 ) -> Role:
     from reactor import console
+    from reactor.cli import output
     from reactor.http.address import url_of
     from reactor.supervisor import Role
 
@@ -105,10 +105,10 @@ def _console(
     )
 
     def run(stop: Stop) -> None:
-        console.run(master, facts, since, stop, colour=sys.stdout.isatty())
+        console.run(master, facts, since, stop, colour=output.in_colour())
 
     def again(stop: Stop) -> None:
-        console.run_again(master, stop, colour=sys.stdout.isatty())
+        console.run_again(master, stop, colour=output.in_colour())
 
     return Role("console", run, keep=False, again=again)
 

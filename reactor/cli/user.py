@@ -40,7 +40,7 @@ def set_(settings: Settings, /, name: str, pam: bool, **grants: Any) -> None:
 
         pam_library()  # said now, not at the first login
     password = None if pam else _password()
-    with open_access(settings.master()) as access:
+    with open_access(settings.existing_master()) as access:
         access.set_user(name, password, allowed)
     click.echo(f"user {name} may {spoken(allowed)}")
 
@@ -66,7 +66,7 @@ def list_(settings: Settings, as_json: bool) -> None:
     """List the users and what they may do."""
     from reactor.cli import output
 
-    with open_access(settings.master()) as access:
+    with open_access(settings.existing_master()) as access:
         users = access.users()
     if as_json:
         rows = [
@@ -84,6 +84,6 @@ def list_(settings: Settings, as_json: bool) -> None:
 @click.pass_obj
 def remove(settings: Settings, name: str) -> None:
     """Remove a user; their logins end."""
-    with open_access(settings.master()) as access:
+    with open_access(settings.existing_master()) as access:
         access.remove_user(name)
     click.echo(f"removed: {name}")

@@ -67,6 +67,7 @@ class Service:
             reaction=str(params.get("reaction", "")),
             seq=seq if isinstance(seq, int) else None,
             failed=bool(params.get("failed")),
+            fired=bool(params.get("fired")),
             limit=min(int(params.get("limit", 100)), MAX_TRACES),
         )
 

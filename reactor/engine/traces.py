@@ -149,6 +149,7 @@ class Traces:
         reaction: str = "",
         seq: int | None = None,
         failed: bool = False,
+        fired: bool = False,
         limit: int = 0,
     ) -> list[dict[str, Any]]:
         """Return traces, the newest first.
@@ -158,9 +159,10 @@ class Traces:
             reaction: the one of this id only.
             seq: of this event only.
             failed: only those that failed.
+            fired: only reactions, failed ones too; nothing that a rule turned away.
             limit: at most so many; 0 for all.
         """
-        kinds: tuple[Kind, ...] = ("failed",) if failed else KINDS
+        kinds: tuple[Kind, ...] = ("failed",) if failed else ("fired", "failed") if fired else KINDS
         found = []
         for key, kind, entry in self._entries(kinds):
             if rule and name_in_key(key) != rule:

@@ -21,11 +21,23 @@ from reactor.errors import RuleError
 from reactor.rules.expressions import Compiler, ExpressionError
 from reactor.rules.model import Call
 from reactor.rules.reactions import read_calls
+from reactor.rules.templates import Templates
 
 _BLOCK = re.compile(r"\{%-?\s*(.*?)\s*-?%\}|\{#.*?#\}|\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)
 _NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 _HOLDER = "XjinjaX{}X"
 _HELD = re.compile(r"XjinjaX(\d+)X")
+_BLOCK_SCALAR = re.compile(r"[|>][-+\d]*[ \t]*\n[ \t]*\Z")
+
+_WRITERS = {
+    "json": "",
+    "tojson": "",
+    "yaml": "",
+    "yaml_encode": "",
+    "yaml_dquote": " | string",
+    "yaml_squote": " | string",
+}
+"""Filters that write a value as YAML, and what stands for them where nothing is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +84,10 @@ def convert(text: str, file: str, globs: Sequence[str], name: str) -> tuple[str,
         globs: the tags that it reacts to, from the reactor map.
         name: what its rules are called.
     """
+    try:
+        Templates().references(text, file)
+    except RuleError as error:
+        return "", [Trouble(error.line, error.problem)]
     one = _Conversion(text, file)
     rules: dict[str, Any] = {}
     branches = [branch for branch in one.branches() if any(t.strip() for _, t in branch.lines)]
@@ -98,6 +114,7 @@ class _Conversion:
         self._text = text
         self._file = file
         self._held: list[str] = []
+        self._bare: dict[int, str] = {}
         self._aliases: dict[str, str] = {}
         self._strict = Compiler()
         self._lenient = Compiler(lenient=True)
@@ -123,11 +140,16 @@ class _Conversion:
             conditions = tuple(frame.condition for frame in frames if frame.condition)
             if not found or found[-1].conditions != conditions:
                 found.append(_Branch(conditions))
-            self._append(found[-1], line, self._hold(content, line) if kind == "{" else content)
+            text = content if kind == "t" else self._hold(content, line, is_bare=kind == "{")
+            self._append(found[-1], line, text)
         return found
 
     def _parts(self) -> Iterator[tuple[int, str, str]]:
-        """Yield (line, kind, content) of texts (``t``), statements (``%``) and values (``{``)."""
+        """Yield (line, kind, content) of texts (``t``), statements (``%``) and values.
+
+        A value is of the kind ``{`` if YAML reads what it gives, and of the kind ``'`` if that
+        stands in quotes or in a block of text.
+        """
         end = 0
         for block in _BLOCK.finditer(self._text):
             yield from self._texts(end, block.start())
@@ -135,7 +157,9 @@ class _Conversion:
             if block[1] is not None:
                 yield line, "%", block[1]
             elif block[2] is not None:
-                yield line, "{", block[2]
+                before = self._text[: block.start()]
+                is_text = before.endswith(("'", '"')) or _BLOCK_SCALAR.search(before)
+                yield line, "'" if is_text else "{", block[2]
             end = block.end()
         yield from self._texts(end, len(self._text))
 
@@ -213,7 +237,7 @@ class _Conversion:
             text = re.sub(rf"(?<![\w.'\"]){name}(?![\w'\"])", _inner(self._aliases[name]), text)
         return text
 
-    def _hold(self, content: str, line: int) -> str:
+    def _hold(self, content: str, line: int, *, is_bare: bool) -> str:
         """Put a place holder that YAML leaves alone where a value stood."""
         expression = self._resolved(content, line)
         if expression is not None:
@@ -222,6 +246,8 @@ class _Conversion:
             except ExpressionError as error:
                 self._trouble(line, f"the value {content!r}: {error}")
         self._held.append(expression if expression is not None else content)
+        if is_bare and expression is not None:
+            self._bare[len(self._held) - 1] = _as_data(expression)
         return _HOLDER.format(len(self._held) - 1)
 
     # -- YAML -----------------------------------------------------------------------------
@@ -249,11 +275,12 @@ class _Conversion:
         return found
 
     def _action(self, call: Call, line: int) -> dict[str, Any] | None:
+        ident = self._text_value(call.ident)
         if call.kind == "caller":
-            self._trouble(line, f"{call.ident}: caller reactions run on minions: keep this file")
+            self._trouble(line, f"{ident}: caller reactions run on minions: keep this file")
             return None
         if _HELD.search(call.function):
-            self._trouble(line, f"{call.ident}: a function's name cannot be a template")
+            self._trouble(line, f"{ident}: a function's name cannot be a template")
             return None
         action: dict[str, Any] = {call.kind: call.function}
         if call.kind == "local":
@@ -268,7 +295,7 @@ class _Conversion:
             if name == "timeout" and isinstance(value, int | float):
                 action["timeout"] = value
             else:
-                self._trouble(line, f"{call.ident}: the option {name!r} has no native form")
+                self._trouble(line, f"{ident}: the option {name!r} has no native form")
         return action
 
     def _value(self, value: Any) -> Any:
@@ -281,6 +308,9 @@ class _Conversion:
         return value
 
     def _text_value(self, text: str) -> str:
+        whole = _HELD.fullmatch(text)
+        if whole and int(whole[1]) in self._bare:
+            return "{{ " + self._bare[int(whole[1])] + " }}"
         return _HELD.sub(lambda found: "{{ " + self._held[int(found[1])] + " }}", text)
 
 
@@ -292,6 +322,26 @@ def _at_lines(lines: Sequence[tuple[int, str]]) -> str:
         text += line
         at = number + line.count("\n") if number >= at else at + line.count("\n")
     return text
+
+
+def _as_data(expression: str) -> str:
+    """Return an expression without the filter at its end that writes its value as YAML.
+
+    What YAML reads of it is that value, and a native rule has values.
+    """
+    output = Environment(autoescape=True).parse("{{ " + expression + " }}").body[0]
+    last = output.nodes[0] if isinstance(output, nodes.Output) else None
+    cut = expression
+    if isinstance(last, nodes.Filter) and last.name == "indent":  # of YAML in many lines
+        last, cut = last.node, _without_filter(cut, "indent")
+    if not isinstance(last, nodes.Filter) or last.name not in _WRITERS:
+        return expression
+    data = _without_filter(cut, last.name)
+    return data + _WRITERS[last.name] if data != cut else expression
+
+
+def _without_filter(expression: str, name: str) -> str:
+    return re.sub(rf"\s*\|\s*{name}\s*(\([^()]*\))?\s*\Z", "", expression)
 
 
 def _grouped(text: str) -> str:

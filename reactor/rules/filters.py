@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import shlex
 import uuid
@@ -16,7 +17,7 @@ from jinja2 import Undefined
 from jinja2.exceptions import FilterArgumentError
 from yaml.representer import RepresenterError
 
-from bus import jsontext
+from bus import jsontext, yamlfile
 from reactor.rules.bounds import check_size
 from reactor.rules.regexes import Regex
 
@@ -98,6 +99,47 @@ def yaml_encode(value: Any) -> str:
         return to_yaml(value)
     _check_defined(value)
     raise FilterArgumentError(f"yaml_encode takes a single value, not {type(value).__name__}")
+
+
+def load_json(value: Any) -> Any:
+    """Return what a text of JSON says, such as the ``body`` of a webhook."""
+    try:
+        return json.loads(_readable(value, "load_json"))
+    except ValueError as error:
+        raise FilterArgumentError(f"load_json: no JSON: {error}") from error
+    except RecursionError as error:
+        raise FilterArgumentError("load_json: the JSON nests too deeply") from error
+
+
+def load_yaml(value: Any) -> Any:
+    """Return what a text of YAML says; a key twice is refused, and dates stay text."""
+    try:
+        return yamlfile.load(_readable(value, "load_yaml"), "load_yaml")[0]
+    except yamlfile.YamlError as error:
+        where = f"line {error.line}, column {error.column}"
+        raise FilterArgumentError(f"load_yaml: {error.problem} ({where} of the text)") from error
+
+
+def _readable(value: Any, name: str) -> str:
+    _check_defined(value)
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if not isinstance(value, str):
+        raise FilterArgumentError(f"{name} takes text, not {type(value).__name__}")
+    return value
+
+
+def traverse(value: Any, path: Any, default: Any = None, delimiter: str = ":") -> Any:
+    """Return what ``path`` leads to, such as ``repository:owner:0:name``, else ``default``."""
+    _check_defined(value)
+    for part in str(path).split(delimiter):
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+        elif isinstance(value, list | tuple) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return default
+    return value
 
 
 def to_bool(value: Any) -> bool:
@@ -207,8 +249,11 @@ def filters() -> Mapping[str, Callable[..., Any]]:
         "base64_encode": _base64_encode,
         "is_list": _is_list,
         "json": to_json,
+        "load_json": load_json,
+        "load_yaml": load_yaml,
         "md5": _md5,
         "quote": quote,
+        "regex_escape": re.escape,
         "regex_match": regex_match,
         "regex_replace": regex_replace,
         "regex_search": regex_search,
@@ -217,6 +262,7 @@ def filters() -> Mapping[str, Callable[..., Any]]:
         "strftime": strftime,
         "to_bool": to_bool,
         "tojson": to_json,
+        "traverse": traverse,
         "uuid": _uuid,
         "yaml": to_yaml,
         "yaml_dquote": yaml_dquote,

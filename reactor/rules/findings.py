@@ -13,6 +13,7 @@ from bus.errors import LoadError
 from bus.yamlfile import Lines, YamlError, load
 from reactor.errors import path_text
 from reactor.rules.model import Rule
+from reactor.rules.templates import Uses
 
 Severity = Literal["error", "warning"]
 Signatures = Mapping[str, Callable[..., Any]]
@@ -21,6 +22,19 @@ _CALL = re.compile(
     r"^\s*(?:[\w.'\"{}$\[\] -]+:\s*)?(local|cmd|runner|wheel|caller)\.([A-Za-z_][\w.]*)",
     re.MULTILINE,
 )
+_REQUISITES = "require|watch|onchanges|onfail|prereq|require_in|watch_in|onchanges_in|onfail_in"
+_WITHOUT_EFFECT: Sequence[tuple[re.Pattern[str], str]] = (
+    (
+        re.compile(rf"^\s*-\s+({_REQUISITES}):", re.MULTILINE),
+        "has no effect: reactions run in the order of the file, which 'order' changes",
+    ),
+    (
+        re.compile(r"^\s*-\s+(ret):", re.MULTILINE),
+        "starts nothing: there are no returners; a rule on 'salt/job/*/ret/*' sees each return",
+    ),
+)
+"""What of Salt's means nothing in a reaction here, and why."""
+
 _OLD = re.compile(r"^\s*(?:-\s*)?(cmd\.[\w.]+|expr_form|arg|kwarg):", re.MULTILINE)
 _QUOTED = re.compile(r"'([^']{1,80})'")
 _TEMPLATE = re.compile(r"\{\{.*?\}\}", re.DOTALL)
@@ -111,6 +125,15 @@ class Functions:
         except Exception as error:  # a module of the user's own may fail in whatever way
             return self._unknown(kind, name, known, error)
         return _unfit(name, function, args, kwargs)
+
+    def template_problem(self, name: str) -> str:
+        """Return why a template cannot call a function as ``salt[name]``, or an empty text."""
+        here = self._known.get("local") or self._known.get("caller") or {}
+        try:
+            here[name]
+        except Exception as error:  # a module of the user's own may fail in whatever way
+            return str(error)
+        return ""
 
     def is_misplaced(self, kind: str) -> bool:
         """Say whether calls of this kind do not run here."""
@@ -265,25 +288,52 @@ def cannot_match(pattern: str) -> str:
 # -- Salt's files -------------------------------------------------------------------------------
 
 
-def salt_findings(text: str, file: str, functions: Functions) -> list[Finding]:
-    """Return what is odd about a reactor file, as far as it can be seen without an event."""
+def salt_findings(
+    text: str, file: str, functions: Functions, uses: Uses | None = None
+) -> list[Finding]:
+    """Return what is odd about a reactor file, as far as it can be seen without an event.
+
+    Args:
+        text: the file.
+        file: its path.
+        functions: those that its reactions may name.
+        uses: what its template expects to be there.
+    """
     found = []
     for match in _CALL.finditer(text):
         kind = "local" if match[1] == "cmd" else match[1]
         problem = functions.problem(kind, match[2].rstrip("."), None, None)
         if problem:
-            line = text.count("\n", 0, match.start(1)) + 1
-            column = match.start(1) - text.rfind("\n", 0, match.start(1))
-            found.append(Finding(file, line, column, problem[0], problem[1]))
+            found.append(_at(text, file, match.start(1), problem[0], problem[1]))
+    for pattern, why in _WITHOUT_EFFECT:
+        found += [
+            _at(text, file, match.start(1), "warning", f"'{match[1]}' {why}")
+            for match in pattern.finditer(text)
+        ]
+    for message, line in _missing(uses, functions) if uses else ():
+        found.append(Finding(file, line, column_of(text, line, message), "error", message))
     old = _OLD.search(text)
     if old:
-        line = text.count("\n", 0, old.start(1)) + 1
-        column = old.start(1) - text.rfind("\n", 0, old.start(1))
         message = (
             f"{old[1]} is of Salt's old form, and works: 'reactor convert' writes the native one"
         )
-        found.append(Finding(file, line, column, "warning", message))
+        found.append(_at(text, file, old.start(1), "warning", message))
     return found
+
+
+def _missing(uses: Uses, functions: Functions) -> Iterator[tuple[str, int]]:
+    """Yield what a template expects and does not find, with its line."""
+    for name, line in uses.unknown:
+        yield f"nothing gives {name!r} a value: a file sees data, payload, salt and tag", line
+    for name, line in uses.functions:
+        problem = functions.template_problem(name)
+        if problem:
+            yield problem, line
+
+
+def _at(text: str, file: str, place: int, severity: Severity, message: str) -> Finding:
+    line = text.count("\n", 0, place) + 1
+    return Finding(file, line, place - text.rfind("\n", 0, place), severity, message)
 
 
 # -- loops --------------------------------------------------------------------------------------

@@ -343,7 +343,10 @@ class _Load:
             if found is not None:
                 links[text.path, reference.name] = found
             elif reference.required:
-                problem = f"the include {reference.name!r} is not found"
+                problem = (
+                    f"the include {reference.name!r} is not found: it is looked for beside the "
+                    "file and in file_roots"
+                )
                 raise RuleError(problem, text.path, reference.line)
         return links
 

@@ -6,13 +6,13 @@ import copy
 import difflib
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 import jinja2
-from jinja2 import BaseLoader, Environment, StrictUndefined, nodes
+from jinja2 import BaseLoader, Environment, StrictUndefined, meta, nodes
 from jinja2.exceptions import TemplateNotFound, TemplateSyntaxError
 from jinja2.sandbox import SandboxedEnvironment
 
@@ -27,6 +27,9 @@ from reactor.rules.sandbox import Sandbox
 _EXTENSIONS = ("jinja2.ext.do", "jinja2.ext.loopcontrols")
 _RENDERERS = ("", "jinja|yaml", "jinja | yaml", "yaml")
 _MARKS = ("{{", "{%", "{#")
+_GIVEN = frozenset({"data", "payload", "salt", "tag"})
+"""The names that a reactor file sees."""
+
 _CHANGING = re.compile(
     r"\b(?:add|append|clear|discard|extend|insert|pop|popitem|remove|reverse|setdefault|sort|update)\b"
 )
@@ -76,6 +79,20 @@ class Reference:
     name: str
     line: int
     required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """What a template expects to be there when it is rendered.
+
+    Attributes:
+        unknown: names that neither the template nor an event gives a value, with their lines;
+            without those that it asks about, with ``is defined`` or ``default``.
+        functions: the functions of ``salt`` that it names, with their lines.
+    """
+
+    unknown: tuple[tuple[str, int], ...]
+    functions: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +174,25 @@ class Templates:
         found = tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends))
         return tuple(reference for node in found for reference in _references(node, path))
 
+    def uses(self, text: str, path: str) -> Uses:
+        """Return what a template expects to be there.
+
+        Raises:
+            RuleError: the syntax is broken.
+        """
+        try:
+            tree = self._environment.parse(text, path, path)
+        except TemplateSyntaxError as error:
+            raise RuleError(str(error.message), path, error.lineno) from error
+        given = {node.name for node in tree.find_all(nodes.Name) if node.ctx != "load"}
+        given.update(_GIVEN, _asked_about(tree))
+        missing = meta.find_undeclared_variables(tree) - given
+        names: dict[str, int] = {}
+        for node in tree.find_all(nodes.Name):
+            if node.name in missing:
+                names.setdefault(node.name, node.lineno)
+        return Uses(tuple(names.items()), tuple(dict.fromkeys(_functions_of(tree))))
+
     def _check_known(self, tree: nodes.Template, path: str) -> None:
         known = {nodes.Filter: self._environment.filters, nodes.Test: self._environment.tests}
         for kind, names in known.items():
@@ -172,6 +208,30 @@ class Templates:
         environment.links = sources.links
         environment.may_change = any(map(_CHANGING.search, sources.texts.values()))
         return Template(environment, sources)
+
+
+def _asked_about(tree: nodes.Template) -> Iterator[str]:
+    """Yield the names of which a template can do without a value."""
+    for test in tree.find_all(nodes.Test):
+        if test.name in ("defined", "undefined") and isinstance(test.node, nodes.Name):
+            yield test.node.name
+    for one in tree.find_all(nodes.Filter):
+        if one.name in ("default", "d") and isinstance(one.node, nodes.Name):
+            yield one.node.name
+
+
+def _functions_of(tree: nodes.Template) -> Iterator[tuple[str, int]]:
+    """Yield what is named as ``salt['mod.fun']`` or ``salt.mod.fun``, with its line."""
+    for item in tree.find_all(nodes.Getitem):
+        if _is_salt(item.node) and isinstance(item.arg, nodes.Const):
+            yield str(item.arg.value), item.lineno
+    for outer in tree.find_all(nodes.Getattr):
+        if isinstance(outer.node, nodes.Getattr) and _is_salt(outer.node.node):
+            yield f"{outer.node.attr}.{outer.attr}", outer.lineno
+
+
+def _is_salt(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Name) and node.name == "salt"
 
 
 def _own(value: Any) -> Any:

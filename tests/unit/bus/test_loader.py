@@ -258,6 +258,33 @@ def test_a_missing_function_names_the_nearest(place):
         loader.call(place.load(), "ping")
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("test.pin", "no function 'test.pin': did you mean test.ping?"),
+        ("user.add", "no function 'user.add': sys.list_functions shows them all"),
+        ("state.highstate", "no function 'state.highstate': there are no states here"),
+        ("state.orchestrate", "no function 'state.orchestrate': there is no orchestration here"),
+        ("pillar.get", "no function 'pillar.get': there is no pillar here"),
+        ("mine.get", "no function 'mine.get': there is no mine here"),
+        ("saltutil.refresh_pillar", "no function 'saltutil.refresh_pillar': there is no pillar"),
+        ("event.qqqqqqqq", "no function 'event.qqqqqqqq': there are event.fire, event."),
+    ],
+)
+def test_a_missing_function_is_not_explained_by_a_stranger(place, name, told):
+    """Only what looks alike is proposed, and of what Salt has and this has not, it says so."""
+    with pytest.raises(FunctionNotFoundError) as caught:
+        loader.call(place.load(), name)
+    assert str(caught.value).startswith(told)
+
+
+def test_a_module_of_salts_name_is_the_users_own(place):
+    """Whoever brings a module 'state' is told of its functions, not that there are no states."""
+    place.write("one/state.py", "def apply(): pass")
+    with pytest.raises(FunctionNotFoundError, match=r"did you mean state\.apply\?"):
+        loader.call(place.load(), "state.aply")
+
+
 def test_is_a_mapping(place):
     """Looked up as a dict, a missing function is a KeyError too."""
     functions = place.load()
@@ -283,7 +310,7 @@ def test_attributes_for_templates(place):
 def test_plain_mappings_can_be_called_too():
     """Call works with any mapping of functions."""
     assert loader.call({"a.b": lambda x: x}, "a.b", [1]) == 1
-    with pytest.raises(FunctionNotFoundError, match=r"did you mean a\.b"):
+    with pytest.raises(FunctionNotFoundError, match=r"there are a\.b"):
         loader.call({"a.b": print}, "a.c")
 
 

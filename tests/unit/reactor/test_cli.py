@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -92,7 +93,7 @@ class TestProgram:
             (["fire"], "name a TAG, or a --file that has one (see 'reactor fire --help')"),
             (["fire", "t", "--nod"], "no such option: --nod; did you mean --node?"),
             (["init", "-x"], "no such option: -x; see 'reactor init --help'"),
-            (["cmd", "*", "cmd.run", "-l"], "no such option: -l; if it is an argument, put '--'"),
+            (["cmd", "*", "cmd.run", "-l"], "if it is an argument, put '--' before it"),
         ],
     )
     def test_a_wrong_use_is_one_line(self, args, text):
@@ -103,6 +104,63 @@ class TestProgram:
         assert result.stderr.startswith("reactor: ")
         assert result.stderr.count("\n") == 1
         assert text in result.stderr
+
+    @pytest.mark.parametrize(
+        ("args", "text"),
+        [
+            (["key", "-L"], "no such option: -L; write 'reactor key list'"),
+            (["key", "-d", "web1"], "no such option: -d; write 'reactor key delete ID'"),
+            (["cmd", "*", "test.ping", "--out=json"], "no such option: --out; write '--json'"),
+            (["run", "-d"], "sys.doc"),
+            (["key", "acept", "web1"], "no such command: 'acept'; did you mean 'accept'?"),
+            (["jobs", "xyzzy"], "no such command: 'xyzzy'; there are active, kill, list, show"),
+            (["events", "--count"], "requires an argument (see 'reactor events --help')"),
+            (["fire", "t", "{a: 1, a: 2}"], "cannot be read: the key 'a' is here twice"),
+            (["fire", "t", "a: 1"], "is no mapping: write"),
+        ],
+    )
+    def test_habits_and_slips_are_answered(self, args, text):
+        """Who types what Salt has, or what is nearly right, is told what to type."""
+        result = CliRunner().invoke(program.program, args, prog_name="reactor")
+        assert result.exit_code == 2
+        assert result.stderr.count("\n") == 1
+        assert text in result.stderr
+
+    @pytest.mark.parametrize(
+        "args", [["key"], ["key", "accept", "x"], ["token", "create"], ["user", "list"], ["check"]]
+    )
+    def test_nothing_is_begun_where_there_is_no_configuration(self, args, tmp_path, monkeypatch):
+        """In a folder where nothing is, a command that keeps things says so and makes nothing."""
+        monkeypatch.delenv("REACTOR_CONFIG_DIR", raising=False)
+        monkeypatch.setattr("bus.config.lookup.SYSTEM_DIR", tmp_path / "system")
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+        monkeypatch.chdir(tmp_path)
+        result = CliRunner().invoke(program.program, args, prog_name="reactor")
+        assert result.exit_code == 1
+        assert result.stderr.startswith("reactor: there is no configuration directory ")
+        assert result.stderr.count("\n") == 1
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+    def test_output_that_has_no_room_is_named(self):
+        """A full disk behind the output is not taken for one of ours."""
+        with Path("/dev/full").open("w") as full:
+            ended = subprocess.run(
+                [sys.executable, "-m", "reactor", "--version"],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        assert ended.returncode == 1
+        line = "reactor: what is printed cannot be written: No space left on device\n"
+        assert ended.stderr == line
+
+    def test_closed_output_is_no_error(self):
+        """As under a supervisor that closes everything."""
+        command = f"{shlex.quote(sys.executable)} -m reactor --version >&-"
+        ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr) == (0, "")
 
     def test_a_directory_that_is_not_there(self, tmp_path):
         """Status 1 and what to do."""

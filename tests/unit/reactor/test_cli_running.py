@@ -126,6 +126,17 @@ def test_a_failed_reaction_is_shown_and_counted(up):
     table = up.invoke("rules").stdout
     assert table.startswith("RULE ")
     assert "my/failure" in table
+    assert "LAST ERROR" in table.splitlines()[0]
+
+
+def test_rules_are_named_from_the_present_folder(up, monkeypatch):
+    """A path that is below it is shown as it would be typed here; JSON has it whole."""
+    file = up.conf.parent / "r.yaml"
+    assert f" {file}:" in up.invoke("rules").stdout
+    monkeypatch.chdir(up.conf.parent)
+    assert " r.yaml:" in up.invoke("rules").stdout
+    found = json.loads(up.invoke("rules", "--json").stdout)
+    assert any(rule["source"].startswith(f"{file}:") for rule in found["rules"])
 
 
 def test_a_broken_rule_file_is_shown(up):

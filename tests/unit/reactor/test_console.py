@@ -195,6 +195,26 @@ class TestNarrator:
             {"fun": "x.y", "return": {"a": 1}, "retcode": 0, "success": False},
             'x.y failed: {"a": 1}',
         ),
+        (
+            "salt/job/20261122093000123456/ret/a",
+            {"fun": "cmd.run", "return": "", "retcode": 1, "success": False},
+            "cmd.run failed (retcode 1)",
+        ),
+        (
+            "salt/run/20261122093000123456/new",
+            {"fun": "runner.test.arg", "fun_args": ["x", {"__kwarg__": True, "a": 1}]},
+            'runner.test.arg "x" {"a": 1}',
+        ),
+        (
+            "salt/wheel/20261122093000123456/ret",
+            {"fun": "wheel.key.list_all", "fun_args": [], "return": {"a": 1}, "success": True},
+            'wheel.key.list_all returned {"a": 1}',
+        ),
+        (
+            "salt/run/20261122093000123456/ret",
+            {"fun": "runner.x.y", "return": "no such thing", "success": False},
+            "runner.x.y failed: no such thing",
+        ),
         ("my/tag", {"cmd": "_minion_event", "id": "a", "data": {"b": 2}}, '{"b": 2}'),
     ],
 )

@@ -46,6 +46,8 @@ def test_a_busy_rule_does_not_push_out_a_rare_one():
     found = traces.find(rule="busy")
     assert [trace["event"]["seq"] for trace in found] == [129, 128, 127, 29, 28, 27, 2]
     assert [trace["error"] for trace in traces.find(failed=True)] == ["broken"]
+    fired = traces.find(rule="busy", fired=True)
+    assert [trace["event"]["seq"] for trace in fired] == [29, 28, 27, 2]
 
 
 def test_one_that_fails_after_it_was_pushed_out_is_kept_as_failed():

@@ -160,6 +160,70 @@ def test_check_of_reactor_files(folder):
     assert "reactor convert" in ended.output
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "told"),
+    [
+        (
+            "{% if grains['os'] == 'x' %}a: wheel.key.list_all{% endif %}",
+            1,
+            "error: nothing gives 'grains' a value",
+        ),
+        ("#\n#{{ pillar.get('a') }}", 2, "error: nothing gives 'pillar' a value"),
+        ("\n{{ salt['test.pin']() }}", 2, "error: no function 'test.pin': did you mean test.ping?"),
+        (
+            "\n{{ salt.saltutil.runner('manage.up') }}",
+            2,
+            "error: no function 'saltutil.runner': the master's",
+        ),
+        (
+            "a:\n  local.test.ping:\n  - tgt: x\n  - require:\n    - local: b",
+            4,
+            "warning: 'require' has no effect",
+        ),
+        ("a:\n  local.test.ping:\n  - tgt: x\n  - ret: smtp", 4, "warning: 'ret' starts nothing"),
+        (
+            "a:\n  local.state.apply:\n  - tgt: x",
+            2,
+            "warning: no function 'state.apply': there are no states here",
+        ),
+    ],
+)
+def test_check_names_what_salts_files_miss_here(folder, text, line, told):
+    """Whoever brings his files learns before the first event what they cannot do."""
+    (folder / "old.sls").write_text(text)
+    output = run("check", folder / "old.sls").output
+    assert any(
+        one.startswith(f"{folder}/old.sls:{line}:") and told in one for one in output.splitlines()
+    ), output
+
+
+def test_check_lets_a_file_give_names_values_itself(folder):
+    """By set, for, macro and import, or by asking whether they are there."""
+    (folder / "m.jinja").write_text("{% macro say(x) %}{{ x }}{% endmacro %}")
+    (folder / "good.sls").write_text(
+        "{% from 'm.jinja' import say %}{% if data.a %}{% set found = [] %}{% endif %}\n"
+        "{% for one in range(2) %}{% do found.append(one) %}{% endfor %}\n"
+        "{% if grains is defined %}{{ grains.os }}{% endif %}{{ nick | default('x') }}\n"
+        "{% macro loud(y) %}{{ y | upper }}{% endmacro %}\n"
+        "a: {local.test.echo: [{tgt: '{{ loud(say(tag)) }}'}, {args: [{{ salt['test.ping']() }}]}]}\n"
+    )
+    assert run("check", folder / "good.sls").output.strip() == "1 rule, no problems"
+
+
+def test_check_of_a_folder_names_reactor_files_that_nothing_reads(folder):
+    """A folder of Salt's files alone is not checked by its name, and that is said."""
+    (folder / "one.sls").write_text("{% if %}")
+    ended = run("check", folder)
+    assert ended.exit_code == 0
+    assert (
+        f"1 reactor file (*.sls) in {folder} that no map there names was not read" in ended.stderr
+    )
+    (folder / "map.yaml").write_text("reactor: [{x: one.sls}]")
+    ended = run("check", folder)
+    assert ended.exit_code == 1
+    assert "not read" not in ended.stderr
+
+
 STEPS = """
 r:
   on: x
@@ -375,6 +439,53 @@ def test_the_native_form_does_the_same(folder):
     printed = list(yaml.safe_load(ended.stdout).values())
     assert (ended.exit_code, printed) == (0, list(yaml.safe_load(text).values()))
     assert run("convert", folder / "s.sls").exit_code == 2
+
+
+_AWKWARD = {
+    "id": "web1",
+    "tricky": 'a "b": {c} #d',
+    "digits": "10_0_0_7",
+    "number": 5,
+    "list": ["a", "no", 1],
+    "map": {"on": True, "none": None},
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a:\n  local.test.arg:\n  - tgt: {{ data.id | yaml_dquote }}\n  - arg: [{{ data.tricky | tojson }}]\n",
+        "a:\n  runner.test.arg:\n  - args:\n    - all: {{ data | json }}\n    - n: {{ data.number | yaml_encode }}\n",
+        "a:\n  runner.test.arg:\n  - args:\n    - deep:\n        {{ data.map | yaml(False) | indent(8) }}\n",
+        "a:\n  runner.test.arg:\n  - args: [{{ data.list | tojson }}, {{ data.digits | yaml_squote }}]\n",
+        "a:\n  runner.test.arg:\n  - args:\n    - text: '{{ data.list | json }}'\n    - n: {{ data.number | yaml_dquote }}\n",
+        "a:\n  runner.test.arg:\n  - args:\n    - text: |-\n        {{ data.list | json }}\n",
+        "{% set m = data.map %}\na: {runner.test.arg: [{args: [{{ m['on'] | tojson }}, [{{ m | tojson(indent=1) }}]]}]}\n",
+        "a:\n  local.cmd.run:\n  - tgt: web1\n  - args: ['echo {{ data.number }} {{ data.id | quote }}']\n",
+    ],
+)
+def test_what_is_converted_does_the_same(folder, text):
+    """The values that arrive are those of the reactor file, whatever filter wrote them as YAML."""
+    (folder / "old.sls").write_text(text)
+    native, troubles = convert(text, "old.sls", ["a/b"], "old")
+    assert troubles == []
+    (folder / "new.yaml").write_text(native)
+    old = RuleTest(folder / "old.sls", on="a/b").fire("a/b", _AWKWARD)
+    assert len(old) == 1
+    assert RuleTest(folder / "new.yaml").fire("a/b", _AWKWARD) == old
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "examples").rglob("*.sls")), ids=lambda file: file.stem
+)
+def test_examples_convert_faithfully(folder, file):
+    """Each reactor file that ships has a native form, and that loads and acts alike."""
+    event = json.loads((file.parent / "event.json").read_text())
+    native, troubles = convert(file.read_text(), str(file), ["*"], file.stem)
+    assert troubles == []
+    (folder / "new.yaml").write_text(native)
+    old, new = RuleTest(file, on="*"), RuleTest(folder / "new.yaml")
+    assert new.fire(event["tag"], event["data"]) == old.fire(event["tag"], event["data"])
 
 
 @pytest.mark.parametrize(

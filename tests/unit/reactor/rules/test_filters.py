@@ -61,6 +61,42 @@ def test_what_is_no_data_is_refused_with_advice(name):
         _filters[name](iter_ for iter_ in ())
 
 
+def test_text_becomes_data():
+    """The body of a webhook, as Salt's users read it."""
+    assert f.load_json('{"ref": "refs/heads/main", "n": [1]}') == {
+        "ref": "refs/heads/main",
+        "n": [1],
+    }
+    assert f.load_json(b"[1]") == [1]
+    assert f.load_yaml("a: [1, 2026-01-02]") == {"a": [1, "2026-01-02"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("load_json", "{", "load_json: no JSON: "),
+        ("load_json", {"a": 1}, "load_json takes text, not dict"),
+        ("load_json", "[" * 5000 + "]" * 5000, "nests too deeply"),
+        ("load_yaml", "a: [", r"load_yaml: .* \(line \d, column \d of the text\)"),
+        ("load_yaml", "a: 1\na: 2", "the key 'a' is here twice"),
+        ("load_yaml", None, "load_yaml takes text, not NoneType"),
+    ],
+)
+def test_text_that_is_no_data_is_refused(name, value, told):
+    """What is wrong with it is said, and no more than that."""
+    with pytest.raises(FilterArgumentError, match=told):
+        _filters[name](value)
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [("a:b:1:c", 5), ("a:b:2", "no"), ("a:x", "no"), ("a:b:1:c:d", "no"), ("a:b:-1", "no")],
+)
+def test_traverse(path, found):
+    """A path through mappings and lists, or the default."""
+    assert f.traverse({"a": {"b": [0, {"c": 5}]}}, path, "no") == found
+
+
 def test_single_quotes():
     """Quotes within are doubled."""
     assert f.yaml_squote("it's") == "'it''s'"
