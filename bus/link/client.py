@@ -540,11 +540,14 @@ class LinkClient:
 
     def _take_changes(self) -> None:
         for change in self._connection.events():
+            if not self._connection.is_open:
+                # The end of a connection that was given up already: the pause after it holds.
+                continue
             if change == UP:
                 self._proved()
             elif change == DOWN:
                 self._lost_link(self._clock())
-            elif change == FAILED and self._connection.is_open:
+            elif change == FAILED:
                 self._take_refusal(self._clock())
 
     def _take_refusal(self, now: float) -> None:

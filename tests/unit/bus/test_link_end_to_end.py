@@ -20,11 +20,11 @@ from bus.jid import is_jid
 from bus.keys import Keypair, KeyStore, fingerprint
 from bus.link import departures, protocol
 from bus.link.client import LinkClient
-from bus.link.connection import new_routing_id, set_curve_client
+from bus.link.connection import Connection, new_routing_id, set_curve_client
 from bus.link.jobs import JobStore
 from bus.link.protocol import Batch, Hello, Item, Ping, State
 from bus.link.server import LinkServer
-from bus.link.trust import PINNED
+from bus.link.trust import PINNED, Address
 from bus.store import MemoryStore
 
 SECONDS = 15.0
@@ -948,13 +948,24 @@ def test_the_fingerprint_needs_no_first_contact(master, join) -> None:
     assert not (Path(minion.opts["pki_dir"]) / PINNED).exists()
 
 
-def test_a_wrong_fingerprint_connects_never(master, join, stranger) -> None:
-    """A master that does not prove the key hears nothing of the minion."""
-    minion = join("web1", connect=False, master_finger=fingerprint(stranger.public))
+@pytest.mark.parametrize("names", ["127.0.0.1", ["127.0.0.1", "localhost"]])
+def test_a_wrong_fingerprint_connects_never(
+    master, join, stranger, monkeypatch, caplog, names
+) -> None:
+    """A master that does not prove the key hears nothing of the minion, and little of its tries."""
+    monkeypatch.setattr("bus.link.client.HANDOVER_SECONDS", 0.1)
+    tries: list[Address] = []
+    connect = Connection.open
+    monkeypatch.setattr(
+        Connection, "open", lambda self, to, key: tries.append(to) or connect(self, to, key)
+    )
+    minion = join("web1", connect=False, master_finger=fingerprint(stranger.public), master=names)
+    until(lambda: "does not prove the key" in caplog.text, minion)
     deadline = time.monotonic() + 1
     until(lambda: time.monotonic() > deadline, minion)
     assert minion.link.state == "connecting"
     assert master.keys.list()["minions_pre"] == []
+    assert 1 <= len(tries) < 6
 
 
 def test_a_pinned_key_that_is_not_the_fingerprint_is_an_error(
