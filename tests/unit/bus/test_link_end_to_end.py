@@ -953,7 +953,7 @@ def test_a_wrong_fingerprint_connects_never(
     master, join, stranger, monkeypatch, caplog, names
 ) -> None:
     """A master that does not prove the key hears nothing of the minion, and little of its tries."""
-    monkeypatch.setattr("bus.link.client.HANDOVER_SECONDS", 0.1)
+    monkeypatch.setattr("bus.link.seeking.HANDOVER_SECONDS", 0.1)
     tries: list[Address] = []
     connect = Connection.open
     monkeypatch.setattr(
@@ -1034,7 +1034,7 @@ def test_a_name_that_nobody_knows_is_said(join, caplog, monkeypatch) -> None:
 
 def test_the_next_master_is_tried(master, join, monkeypatch) -> None:
     """The first of the list is not there."""
-    monkeypatch.setattr("bus.link.client.FAILOVER_SECONDS", 0.3)
+    monkeypatch.setattr("bus.link.vigil.FAILOVER_SECONDS", 0.3)
     with sockets.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         absent = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -1046,17 +1046,17 @@ def test_the_next_master_is_tried(master, join, monkeypatch) -> None:
 def test_a_silent_master_is_left(master, join, monkeypatch) -> None:
     """One that answers no ping is connected to anew."""
     minion = join("web1")
-    monkeypatch.setattr("bus.link.client.SILENCE_SECONDS", 0.2)
-    monkeypatch.setattr("bus.link.client.PING_SECONDS", 5.0)
+    monkeypatch.setattr("bus.link.vigil.SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr("bus.link.vigil.PING_SECONDS", 5.0)
     until(lambda: "connecting" in minion.states, minion)
     until(lambda: minion.link.state == "connected", minion)
 
 
 def test_pings_are_answered(master, join, monkeypatch) -> None:
     """An idle link stays up on pings alone."""
-    monkeypatch.setattr("bus.link.client.PING_SECONDS", 0.05)
+    monkeypatch.setattr("bus.link.vigil.PING_SECONDS", 0.05)
     minion = join("web1")
-    monkeypatch.setattr("bus.link.client.SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr("bus.link.vigil.SILENCE_SECONDS", 0.5)
     deadline = time.monotonic() + 1.2
     until(lambda: time.monotonic() > deadline, minion)
     assert minion.states[-1] == "connected"
@@ -1090,7 +1090,7 @@ def test_too_large_events_and_returns(master, join) -> None:
 def test_new_grains_are_told(master, join) -> None:
     """say_hello brings the grains of now, and the link stays usable."""
     minion = join("web1")
-    minion.link._grains = lambda: {"os": "Arch"}
+    minion.link._hellos._grains = lambda: {"os": "Arch"}
     minion.link.say_hello()
     until(lambda: master.call("minions.grains") == {"web1": {"os": "Arch"}}, minion)
     assert master.call("minions.forget_grains", ids=["web1", "other"]) == ["web1"]
@@ -1104,7 +1104,7 @@ def test_new_grains_are_told(master, join) -> None:
 def test_grains_that_cannot_be_sent_are_left_out(master, join, caplog) -> None:
     """The minion connects all the same."""
     minion = join("web1", connect=False)
-    minion.link._grains = {"x": object()}
+    minion.link._hellos._grains = {"x": object()}
     until(lambda: minion.link.state == "pending", minion)
     assert "grains cannot be sent" in caplog.text
 
