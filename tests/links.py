@@ -30,7 +30,7 @@ from bus.client import LocalClient
 from bus.config import Opts
 from bus.errors import BusError
 from bus.keys import Keypair, KeyStore, fingerprint
-from bus.link import client, connection, departures, held, outbox, owing, server
+from bus.link import connection, departures, held, outbox, owing, port, server, vigil
 from bus.minion.daemon import Minion
 from bus.stopping import Stop
 from tests.integration.loads import journaled
@@ -46,9 +46,10 @@ def once(path, text):
 
 QUICK: dict[Any, dict[str, float]] = {
     connection: {"HEARTBEAT_MS": 250, "HEARTBEAT_TIMEOUT_MS": 1_500, "HANDSHAKE_MS": 1_000},
-    server: {"HANDSHAKE_MS": 1_000, "KEEPALIVE_SECONDS": 3, "PRUNE_SECONDS": 0.2},
+    port: {"HANDSHAKE_MS": 1_000, "KEEPALIVE_SECONDS": 3},
+    server: {"PRUNE_SECONDS": 0.2},
     departures: {"ANYWAY_SECONDS": 1.0, "SILENT_SECONDS": 3.0},
-    client: {"PING_SECONDS": 0.5, "SILENCE_SECONDS": 4.0, "FAILOVER_SECONDS": 1.0},
+    vigil: {"PING_SECONDS": 0.5, "SILENCE_SECONDS": 4.0, "FAILOVER_SECONDS": 1.0},
     owing: {"AWAY_SECONDS": 8.0},
     held: {"GRACE_SECONDS": 5.0},
     outbox: {"GRACE_SECONDS": 0.2},
@@ -75,8 +76,8 @@ class World:
         """Make it so, for this process."""
         if self.quick:
             for module, values in QUICK.items():
-                for name, value in values.items():
-                    setattr(module, name, value)
+                assert values.keys() <= vars(module).keys()
+                vars(module).update(values)
         if self.clock is not None:
             _follow(self.clock)
         if self.hosts is not None:

@@ -18,7 +18,7 @@ HEARTBEAT_TIMEOUT_MS = 15_000
 HANDSHAKE_MS = 40_000
 """A master to which ten thousand come back at once may need that long until it is our turn; to
 give up earlier only makes the queue longer. Where there is another master, the link is not so
-patient: `bus.link.client.FAILOVER_SECONDS`."""
+patient: `bus.link.vigil.FAILOVER_SECONDS`."""
 SEND_QUEUE = 1_000
 
 _WATCHED = (
@@ -71,6 +71,7 @@ class Connection:
         pauses: between two tries to connect.
 
     Attributes:
+        keypair: the one in use.
         lacks: in words, how far the connection has come, for when nothing is heard on it.
     """
 
@@ -81,7 +82,7 @@ class Connection:
         max_message: int,
         pauses: Reconnect,
     ) -> None:
-        self._keypair = keypair
+        self.keypair = keypair
         self._endpoint = ""
         self.lacks = NO_TCP
         self.socket: Socket = context.socket(zmq.DEALER)
@@ -112,7 +113,7 @@ class Connection:
             zmq.ZMQError: the address cannot be used.
         """
         self.shut()
-        set_curve_client(self.socket, self._keypair, server_key)
+        set_curve_client(self.socket, self.keypair, server_key)
         self.socket.set(zmq.ROUTING_ID, new_routing_id())
         self.socket.set(zmq.IPV6, int(":" in address.host))
         self.socket.connect(address.endpoint)
@@ -120,7 +121,7 @@ class Connection:
 
     def use(self, keypair: Keypair) -> None:
         """Use another key pair of the minion's from the next `open` on."""
-        self._keypair = keypair
+        self.keypair = keypair
 
     def shut(self) -> None:
         """Disconnect; what was not sent is gone."""

@@ -1,17 +1,18 @@
 """How far a minion is with the exchange of its key, in what order, and what is still to be done.
 
-Pure but for the key files, which `bus.keys.MinionKeys` has. The link says what it hears; from
-here it learns which key pair to use.
+Pure but for the key files, which `bus.keys.MinionKeys` has. The link says what it hears and asks
+the master; from here it learns which key pair to use.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bus.errors import ConfigError
 from bus.keys import Keypair, MinionKeys, fingerprint
+from bus.link.replies import NOT_CONNECTED, WENT_DOWN, OnReply
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ class Rotation:
 
     Args:
         keys: the minion's key pairs.
+        ask: asks the master.
         use: told the key pair with which to connect anew.
 
     Attributes:
@@ -31,8 +33,15 @@ class Rotation:
         error: why the last one did not succeed; empty if it did.
     """
 
-    def __init__(self, keys: MinionKeys, use: Callable[[Keypair], None]) -> None:
+    def __init__(
+        self,
+        keys: MinionKeys,
+        *,
+        ask: Callable[[Mapping[str, Any], OnReply], None],
+        use: Callable[[Keypair], None],
+    ) -> None:
         self._keys = keys
+        self._ask = ask
         self._use = use
         self._tries_next = False
         self.running = False
@@ -44,34 +53,54 @@ class Rotation:
         """The key pair to connect with."""
         return (self._keys.next if self._tries_next else None) or self._keys.current
 
-    def begin(self) -> Keypair:
-        """Return the key pair to propose to the master.
+    def begin(self) -> int:
+        """Propose another key pair to the master, unless an exchange runs.
+
+        Returns:
+            What `finished` will be when the exchange is over.
 
         Raises:
-            ConfigError: it cannot be made.
+            ConfigError: the key pair cannot be made.
         """
+        number = self.finished + 1
+        if not self.running:
+            self._propose()
+        return number
+
+    def _propose(self) -> None:
         pair = self._keys.prepare()
         self.running, self.error = True, ""
-        return pair
+        self._ask({"rotate": pair.public}, self._answered)
 
-    def unfinished(self) -> bool:
-        """Say whether a new key waits that the master, which took the old one, cannot have."""
-        return self._keys.next is not None and not self._tries_next
-
-    def answered(self, error: str) -> None:
+    def _answered(self, _value: Any, error: str) -> None:
         """The master has taken the new key, or has refused it."""
+        if error in (NOT_CONNECTED, WENT_DOWN):
+            return  # nobody knows which key the master has: the next connection shows it
         if error:
             self._end(REFUSED + error)
             return
         self._adopt()
         self._use(self.keypair)
 
+    def _is_unfinished(self) -> bool:
+        """Say whether a new key waits that the master, which took the old one, cannot have."""
+        return self._keys.next is not None and not self._tries_next
+
     def welcomed(self) -> None:
-        """The master has accepted the key pair in use."""
+        """The master has accepted the key pair in use.
+
+        What was begun before the link went down, or before the minion ended, goes on.
+        """
         if self._tries_next:
             self._adopt()
-        if self.running and not self.unfinished():
-            self._end("")
+        if not self._is_unfinished():
+            if self.running:
+                self._end("")
+            return
+        try:
+            self._propose()
+        except ConfigError as error:
+            log.warning("%s", error)
 
     def denied(self) -> bool:
         """The master knows another key than the one in use; say whether the next one is tried.

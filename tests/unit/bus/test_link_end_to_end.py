@@ -20,11 +20,11 @@ from bus.jid import is_jid
 from bus.keys import Keypair, KeyStore, fingerprint
 from bus.link import departures, protocol
 from bus.link.client import LinkClient
-from bus.link.connection import new_routing_id, set_curve_client
+from bus.link.connection import Connection, new_routing_id, set_curve_client
 from bus.link.jobs import JobStore
 from bus.link.protocol import Batch, Hello, Item, Ping, State
 from bus.link.server import LinkServer
-from bus.link.trust import PINNED
+from bus.link.trust import PINNED, Address
 from bus.store import MemoryStore
 
 SECONDS = 15.0
@@ -949,13 +949,24 @@ def test_the_fingerprint_needs_no_first_contact(master, join) -> None:
     assert not (Path(minion.opts["pki_dir"]) / PINNED).exists()
 
 
-def test_a_wrong_fingerprint_connects_never(master, join, stranger) -> None:
-    """A master that does not prove the key hears nothing of the minion."""
-    minion = join("web1", connect=False, master_finger=fingerprint(stranger.public))
+@pytest.mark.parametrize("names", ["127.0.0.1", ["127.0.0.1", "localhost"]])
+def test_a_wrong_fingerprint_connects_never(
+    master, join, stranger, monkeypatch, caplog, names
+) -> None:
+    """A master that does not prove the key hears nothing of the minion, and little of its tries."""
+    monkeypatch.setattr("bus.link.seeking.HANDOVER_SECONDS", 0.1)
+    tries: list[Address] = []
+    connect = Connection.open
+    monkeypatch.setattr(
+        Connection, "open", lambda self, to, key: tries.append(to) or connect(self, to, key)
+    )
+    minion = join("web1", connect=False, master_finger=fingerprint(stranger.public), master=names)
+    until(lambda: "does not prove the key" in caplog.text, minion)
     deadline = time.monotonic() + 1
     until(lambda: time.monotonic() > deadline, minion)
     assert minion.link.state == "connecting"
     assert master.keys.list()["minions_pre"] == []
+    assert 1 <= len(tries) < 6
 
 
 def test_a_pinned_key_that_is_not_the_fingerprint_is_an_error(
@@ -1024,7 +1035,7 @@ def test_a_name_that_nobody_knows_is_said(join, caplog, monkeypatch) -> None:
 
 def test_the_next_master_is_tried(master, join, monkeypatch) -> None:
     """The first of the list is not there."""
-    monkeypatch.setattr("bus.link.client.FAILOVER_SECONDS", 0.3)
+    monkeypatch.setattr("bus.link.vigil.FAILOVER_SECONDS", 0.3)
     with sockets.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         absent = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -1036,17 +1047,17 @@ def test_the_next_master_is_tried(master, join, monkeypatch) -> None:
 def test_a_silent_master_is_left(master, join, monkeypatch) -> None:
     """One that answers no ping is connected to anew."""
     minion = join("web1")
-    monkeypatch.setattr("bus.link.client.SILENCE_SECONDS", 0.2)
-    monkeypatch.setattr("bus.link.client.PING_SECONDS", 5.0)
+    monkeypatch.setattr("bus.link.vigil.SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr("bus.link.vigil.PING_SECONDS", 5.0)
     until(lambda: "connecting" in minion.states, minion)
     until(lambda: minion.link.state == "connected", minion)
 
 
 def test_pings_are_answered(master, join, monkeypatch) -> None:
     """An idle link stays up on pings alone."""
-    monkeypatch.setattr("bus.link.client.PING_SECONDS", 0.05)
+    monkeypatch.setattr("bus.link.vigil.PING_SECONDS", 0.05)
     minion = join("web1")
-    monkeypatch.setattr("bus.link.client.SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr("bus.link.vigil.SILENCE_SECONDS", 0.5)
     deadline = time.monotonic() + 1.2
     until(lambda: time.monotonic() > deadline, minion)
     assert minion.states[-1] == "connected"
@@ -1080,7 +1091,7 @@ def test_too_large_events_and_returns(master, join) -> None:
 def test_new_grains_are_told(master, join) -> None:
     """say_hello brings the grains of now, and the link stays usable."""
     minion = join("web1")
-    minion.link._grains = lambda: {"os": "Arch"}
+    minion.link._hellos._grains = lambda: {"os": "Arch"}
     minion.link.say_hello()
     until(lambda: master.call("minions.grains") == {"web1": {"os": "Arch"}}, minion)
     assert master.call("minions.forget_grains", ids=["web1", "other"]) == ["web1"]
@@ -1094,7 +1105,7 @@ def test_new_grains_are_told(master, join) -> None:
 def test_grains_that_cannot_be_sent_are_left_out(master, join, caplog) -> None:
     """The minion connects all the same."""
     minion = join("web1", connect=False)
-    minion.link._grains = {"x": object()}
+    minion.link._hellos._grains = {"x": object()}
     until(lambda: minion.link.state == "pending", minion)
     assert "grains cannot be sent" in caplog.text
 

@@ -14,8 +14,7 @@ import zmq
 from bus.errors import ConfigError, KeyStateError
 from bus.keys import Keypair, fingerprint
 from bus.keys.master import PAST, MasterKeys
-from bus.link import client as client_module
-from bus.link import firstcontact, handover
+from bus.link import firstcontact, handover, seeking
 from bus.link.budget import Budget
 from bus.link.handover import HandoverQuestion
 from bus.link.trust import CHAIN, MAX_CHAIN, PINNED, Trust
@@ -392,7 +391,7 @@ def test_nobody_vouches_any_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The minion refuses the master, says what to do, and does it once it was done."""
-    monkeypatch.setattr(client_module, "HANDOVER_SECONDS", 0.3)
+    monkeypatch.setattr(seeking, "HANDOVER_SECONDS", 0.3)
     minion = join("web1")
     minion.close()
     old = _pinned(minion)
@@ -416,7 +415,7 @@ def test_another_master_does_not_hand_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Who has not the old secret cannot prove its successor."""
-    monkeypatch.setattr(client_module, "HANDOVER_SECONDS", 0.3)
+    monkeypatch.setattr(seeking, "HANDOVER_SECONDS", 0.3)
     minion = join("web1")
     minion.close()
     (tmp_path / "other").mkdir()

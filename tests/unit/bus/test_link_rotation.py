@@ -399,7 +399,7 @@ def test_the_same_key_again_changes_nothing(master: Master, minion: Minion) -> N
     """A request that is repeated is answered."""
     frame = protocol.encode(protocol.Request(7, {"rotate": minion.keypair.public}))
     replies: list[Any] = []
-    minion.link._requests[7] = lambda value, error: replies.append(Reply(7, value, error))
+    minion.link._replies._waiting[7] = lambda value, error: replies.append(Reply(7, value, error))
     minion.link._connection.send(frame)
     until(lambda: replies, minion)
     assert replies == [Reply(7, True, "")]
