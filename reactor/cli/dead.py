@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from reactor.cli import output
-from reactor.cli.settings import Command, ListingGroup, Settings, shared_options, with_json
+from reactor.cli.settings import (
+    Command,
+    ListingGroup,
+    Settings,
+    shared_options,
+    with_json,
+    with_reactor,
+)
 
 _HEAD = ("ID", "WHEN", "RULE", "EVENT", "TRIES", "ERROR")
 
@@ -22,11 +29,12 @@ command = ListingGroup(
 @command.command("list", cls=Command, example="reactor dead list --rule restart_nginx")
 @click.option("--rule", default="", help="Only those of this rule.")
 @click.option("--limit", type=click.IntRange(min=1, max=10_000), default=100, show_default=True)
+@with_reactor
 @with_json
 @click.pass_obj
-def list_(settings: Settings, rule: str, limit: int, as_json: bool) -> None:
+def list_(settings: Settings, rule: str, limit: int, node: str, as_json: bool) -> None:
     """List failed reactions, the newest first."""
-    found = _ask(settings, "dead.list", rule=rule, limit=limit)
+    found = _ask(settings, node, "dead.list", rule=rule, limit=limit)
     if as_json:
         click.echo(output.as_json(found))
     else:
@@ -52,11 +60,12 @@ def list_(settings: Settings, rule: str, limit: int, as_json: bool) -> None:
 
 @command.command("show", cls=Command, example="reactor dead show REACTION-ID")
 @click.argument("ident", metavar="ID")
+@with_reactor
 @with_json
 @click.pass_obj
-def show(settings: Settings, ident: str, as_json: bool) -> None:
+def show(settings: Settings, ident: str, node: str, as_json: bool) -> None:
     """Show one failed reaction; 'reactor why SEQ' says more of its event."""
-    letter = _one(settings, ident)
+    letter = _one(settings, node, ident)
     if as_json:
         click.echo(output.as_json(letter))
         return
@@ -67,10 +76,16 @@ def show(settings: Settings, ident: str, as_json: bool) -> None:
 @click.argument("idents", nargs=-1, metavar="[ID]...")
 @click.option("--rule", default="", help="All of this rule.")
 @click.option("--all", "everything", is_flag=True, help="All.")
+@with_reactor
 @with_json
 @click.pass_context
 def retry(
-    ctx: click.Context, idents: tuple[str, ...], rule: str, everything: bool, as_json: bool
+    ctx: click.Context,
+    idents: tuple[str, ...],
+    rule: str,
+    everything: bool,
+    node: str,
+    as_json: bool,
 ) -> None:
     """Run failed reactions again, under the same ids; calls that were done are left out.
 
@@ -79,8 +94,8 @@ def retry(
     settings = ctx.ensure_object(Settings)
     _check_choice(ctx, idents, rule, everything)
     for ident in idents:
-        _one(settings, ident)
-    found = _ask(settings, "dead.retry", ids=list(idents), rule=rule)
+        _one(settings, node, ident)
+    found = _ask(settings, node, "dead.retry", ids=list(idents), rule=rule)
     bad = [one for one in found if one["problem"]]
     if as_json:
         click.echo(output.as_json(found))
@@ -96,6 +111,7 @@ def retry(
 @click.option("--rule", default="", help="All of this rule.")
 @click.option("--all", "everything", is_flag=True, help="All.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@with_reactor
 @with_json
 @click.pass_context
 def drop(
@@ -104,17 +120,18 @@ def drop(
     rule: str,
     everything: bool,
     yes: bool,
+    node: str,
     as_json: bool,
 ) -> None:
     """Forget failed reactions: they cannot be retried then."""
     settings = ctx.ensure_object(Settings)
     _check_choice(ctx, idents, rule, everything)
     for ident in idents:
-        _one(settings, ident)
+        _one(settings, node, ident)
     what = f"all of rule {rule}" if rule else "all" if everything else f"{len(idents)}"
     if not yes:
         click.confirm(f"Drop {what} for good?", abort=True, err=True)
-    count = _ask(settings, "dead.drop", ids=list(idents), rule=rule, all=everything)
+    count = _ask(settings, node, "dead.drop", ids=list(idents), rule=rule, all=everything)
     click.echo(output.as_json({"dropped": count}) if as_json else f"{count} dropped")
 
 
@@ -123,18 +140,19 @@ def _check_choice(ctx: click.Context, idents: tuple[str, ...], rule: str, everyt
         raise click.UsageError("name IDs, or one of --rule and --all", ctx)
 
 
-def _one(settings: Settings, ident: str) -> dict[str, Any]:
-    found = _ask(settings, "dead.list", ids=[ident], limit=1)["letters"]
+def _one(settings: Settings, node: str, ident: str) -> dict[str, Any]:
+    found = _ask(settings, node, "dead.list", ids=[ident], limit=1)["letters"]
     if not found:
         raise click.ClickException(f"there is no dead reaction {ident!r}: see 'reactor dead list'")
     letter: dict[str, Any] = found[0]
     return letter
 
 
-def _ask(settings: Settings, method: str, **params: Any) -> Any:
-    from bus import endpoints, rpc
+def _ask(settings: Settings, node: str, method: str, **params: Any) -> Any:
+    from bus import rpc
 
-    return rpc.call(endpoints.master_reactor(settings.master()), method, params)
+    _opts, address = settings.reactor(node)
+    return rpc.call(address, method, params)
 
 
 def _when(at: float) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bus import endpoints, rpc, wire
-from bus.config import Opts
+from bus.config import Opts, master_config, minion_config
 from bus.errors import BusError, JournalError, NotRunningError, WireError
 from bus.journal import JournalReader, journal_path
 from bus.record import Event
@@ -28,14 +28,18 @@ _PAGE = 1_000
 
 
 class Reactor:
-    """The reactor of a master, running or not.
+    """The reactor of a master or of a minion, running or not.
 
     Args:
-        opts: the master's options.
+        opts: the node's options.
+        address: where it takes questions; by default, where a master's does.
+        node: ``master`` or ``minion``, which has no journal.
     """
 
-    def __init__(self, opts: Opts) -> None:
+    def __init__(self, opts: Opts, address: str = "", node: str = "master") -> None:
         self.opts = opts
+        self._address = address or endpoints.master_reactor(opts)
+        self._read = master_config if node == "master" else minion_config
         self.unknown: list[str] = []
         self.status: dict[str, Any] = {}
         try:
@@ -53,8 +57,7 @@ class Reactor:
 
     def call(self, method: str, **params: Any) -> Any:
         """Ask the running reactor."""
-        address = endpoints.master_reactor(self.opts)
-        return rpc.call(address, method, params, timeout=ASK_SECONDS)
+        return rpc.call(self._address, method, params, timeout=ASK_SECONDS)
 
     def rules(self) -> Snapshot:
         """Return the rules as the files have them, those that only the running one knows too."""
@@ -65,7 +68,7 @@ class Reactor:
         logger = logging.getLogger("reactor")
         before, logger.disabled = logger.disabled, True
         try:
-            return ConfiguredRules(opts).load().switched(self._switches())
+            return ConfiguredRules(opts, self._read).load().switched(self._switches())
         finally:
             logger.disabled = before
 

@@ -11,7 +11,14 @@ import click
 from click.shell_completion import CompletionItem
 
 from reactor.cli import output
-from reactor.cli.settings import Command, ListingGroup, Settings, shared_options, with_json
+from reactor.cli.settings import (
+    Command,
+    ListingGroup,
+    Settings,
+    shared_options,
+    with_json,
+    with_reactor,
+)
 
 _COMPLETE_SECONDS = 1.0
 """Somebody waits with a finger on the Tab key."""
@@ -30,8 +37,9 @@ def _completed(ctx: click.Context, _param: click.Parameter, begun: str) -> list[
     """Return the names that begin so, of the running reactor; none if there is none."""
     from bus.errors import BusError
 
+    node = ctx.params.get("node") or "master"
     try:
-        found = _ask(ctx.ensure_object(Settings), "rules", timeout=_COMPLETE_SECONDS)
+        found = _ask(ctx.ensure_object(Settings), node, "rules", timeout=_COMPLETE_SECONDS)
     except (BusError, OSError):
         return []
     names = dict.fromkeys(rule["name"] for rule in found["rules"])
@@ -39,16 +47,17 @@ def _completed(ctx: click.Context, _param: click.Parameter, begun: str) -> list[
 
 
 @command.command("list", cls=Command, example="reactor rules\nreactor rules list --json")
+@with_reactor
 @with_json
 @click.pass_obj
-def list_(settings: Settings, as_json: bool) -> None:
+def list_(settings: Settings, node: str, as_json: bool) -> None:
     """List the rules of the running reactor.
 
     STATE is 'on', or 'off' with the reason. LAST ERROR is there if a rule's last reaction failed.
     What could not be loaded is told on standard error; the exit status is 0 as long as the
     reactor answers ('reactor check' has one for what is wrong).
     """
-    found = _ask(settings, "rules")
+    found = _ask(settings, node, "rules")
     if as_json:
         click.echo(output.as_json(found))
         return
@@ -68,35 +77,39 @@ def list_(settings: Settings, as_json: bool) -> None:
 
 @command.command("disable", cls=Command, example="reactor rules disable restart_nginx 'deploy_*'")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=_completed)
+@with_reactor
 @with_json
 @click.pass_obj
-def disable(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
+def disable(settings: Settings, names: tuple[str, ...], node: str, as_json: bool) -> None:
     """Switch rules off at once, until they are switched on again.
 
     NAME may be a glob; all rules of a name are meant. It survives restarts and changes of the
     rule's file. What a rule has begun ends as it would have; what it counted is forgotten, and
     events that come while it is off are not made up for.
     """
-    _switch(settings, names, on=False, as_json=as_json)
+    _switch(settings, node, names, on=False, as_json=as_json)
 
 
 @command.command("enable", cls=Command, example="reactor rules enable restart_nginx 'deploy_*'")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=_completed)
+@with_reactor
 @with_json
 @click.pass_obj
-def enable(settings: Settings, names: tuple[str, ...], as_json: bool) -> None:
+def enable(settings: Settings, names: tuple[str, ...], node: str, as_json: bool) -> None:
     """Switch rules on again that were switched off; they react to what comes from now on.
 
     NAME may be a glob. A rule whose file says 'enabled: false' stays off.
     """
-    _switch(settings, names, on=True, as_json=as_json)
+    _switch(settings, node, names, on=True, as_json=as_json)
 
 
-def _switch(settings: Settings, names: tuple[str, ...], *, on: bool, as_json: bool) -> None:
+def _switch(
+    settings: Settings, node: str, names: tuple[str, ...], *, on: bool, as_json: bool
+) -> None:
     from bus.running import current_user
 
     user = current_user()
-    found = _ask(settings, "rules.switch", rules=list(names), on=on, user=user)
+    found = _ask(settings, node, "rules.switch", rules=list(names), on=on, user=user)
     if as_json:
         click.echo(output.as_json(found))
         return
@@ -106,10 +119,11 @@ def _switch(settings: Settings, names: tuple[str, ...], *, on: bool, as_json: bo
         click.echo(output.safe(f"{rule['rule']}: {already}{rule['state']}{why}"))
 
 
-def _ask(settings: Settings, method: str, timeout: float = 5.0, **params: Any) -> Any:
-    from bus import endpoints, rpc
+def _ask(settings: Settings, node: str, method: str, timeout: float = 5.0, **params: Any) -> Any:
+    from bus import rpc
 
-    return rpc.call(endpoints.master_reactor(settings.master()), method, params, timeout)
+    _opts, address = settings.reactor(node)
+    return rpc.call(address, method, params, timeout)
 
 
 def _row(rule: Mapping[str, Any]) -> tuple[Any, ...]:

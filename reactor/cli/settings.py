@@ -73,6 +73,25 @@ class Settings:
         """Return the options of ``master`` or ``minion``."""
         return self.master() if name == "master" else self.minion()
 
+    def reactor(self, node: str) -> tuple[Opts, str]:
+        """Return the options of a node, and the address where its reactor takes questions.
+
+        Raises:
+            ConfigError: it is a minion that has no reactor.
+        """
+        from bus import endpoints
+        from bus.errors import ConfigError
+
+        opts = self.node(node)
+        if node == "master":
+            return opts, endpoints.master_reactor(opts)
+        if not (opts["rules"] or opts["reactor"]):
+            raise ConfigError(
+                f"the minion has no reactor: name its rules under 'rules' in {opts.conf_file}, "
+                "and restart it"
+            )
+        return opts, endpoints.minion_reactor(opts)
+
 
 def require_directory(opts: Opts) -> None:
     """Refuse a configuration directory that is not there: mostly, the caller is in another folder.
@@ -244,12 +263,17 @@ def with_json(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
-def with_node(function: F) -> F:
-    """Give a command the option ``--node``."""
+def with_node(function: F, text: str = "Whose bus.") -> F:
+    """Give a command the option ``--node``; ``text`` is its help."""
     return click.option(
         "--node",
         type=click.Choice(["master", "minion"]),
         default="master",
         show_default=True,
-        help="Whose bus.",
+        help=text,
     )(function)
+
+
+def with_reactor(function: F) -> F:
+    """Give a command the option ``--node``, for which reactor is asked."""
+    return with_node(function, "Whose reactor.")

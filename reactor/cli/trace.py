@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from reactor.cli import output
-from reactor.cli.settings import Command, Settings, with_json
+from reactor.cli.settings import Command, Settings, with_json, with_reactor
 
 _REACTION = re.compile(r".+-\d+-.+-[0-9a-f]{8}\Z")
 
@@ -29,10 +29,17 @@ _REACTION = re.compile(r".+-\d+-.+-[0-9a-f]{8}\Z")
     show_default=True,
     help="How many.",
 )
+@with_reactor
 @with_json
 @click.pass_obj
 def command(
-    settings: Settings, what: str | None, fired: bool, failed: bool, limit: int, as_json: bool
+    settings: Settings,
+    what: str | None,
+    fired: bool,
+    failed: bool,
+    limit: int,
+    node: str,
+    as_json: bool,
 ) -> None:
     """Show what rules did, and what they turned away: the newest first.
 
@@ -43,7 +50,7 @@ def command(
     from reactor.cli.telling import trace_lines
     from reactor.cli.why import _echo
 
-    reactor = Reactor(settings.master())
+    reactor = Reactor(*settings.reactor(node), node)
     wanted = _wanted(what)
     traces = reactor.traces(**wanted, fired=fired, failed=failed, limit=limit)
     if not traces and "rule" in wanted and wanted["rule"] not in _names(reactor):

@@ -37,6 +37,15 @@ def conf(tmp_path):
     return str(place)
 
 
+@pytest.mark.parametrize("command", ["rules", "trace", "dead"])
+def test_a_minion_without_rules_has_no_reactor(conf, command):
+    """One line that says what would give it one."""
+    result = invoke(command, "--node", "minion", "--config", conf)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("reactor: the minion has no reactor: name its rules under")
+    assert len(result.stderr.splitlines()) == 1
+
+
 def listening_socket(address):
     """Return a socket of the system's own at an address; nobody reads it."""
     path = endpoints.socket_path(address)
