@@ -122,7 +122,7 @@ def load(text: str, path: str) -> tuple[Any, Lines]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        problem = _unquoted_on(text, line) or error.problem or error.context or "no YAML"
+        problem = _in_words(text, line, error) or error.problem or error.context or "no YAML"
         raise YamlError(" ".join(problem.split()), path, line, column) from error
     except (yaml.reader.ReaderError, UnicodeError) as error:
         raise _bad_character(text, path) from error
@@ -237,6 +237,16 @@ def _unquoted(key: str) -> str:
     """Return what to do about a template that YAML takes for a mapping in a mapping."""
     example = f"{key}: " if key else ""
     return f'put the {{{{ }}}} in quotes: {example}"{{{{ ... }}}}"'
+
+
+def _in_words(text: str, line: int, error: yaml.MarkedYAMLError) -> str:
+    """Return what is wrong, and what to do, where libyaml's own words are of no help."""
+    here = "".join(text.splitlines()[line - 1 : line])
+    if "\t" in here[: len(here) - len(here.lstrip())]:
+        return "a tab is no indentation in YAML: put blanks in its place"
+    if error.context == "while scanning a quoted scalar" and error.context_mark:
+        return f"the quote that begins on line {error.context_mark.line + 1} is not closed"
+    return _unquoted_on(text, line)
 
 
 def _unquoted_on(text: str, line: int) -> str:

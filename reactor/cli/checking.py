@@ -25,7 +25,7 @@ from reactor.rules.maps import read_map
 from reactor.rules.model import Source
 from reactor.rules.snapshot import Problem, Snapshot
 from reactor.rules.sources import Finder
-from reactor.rules.templates import Templates
+from reactor.rules.templates import Templates, Uses
 
 _ON_MASTER = {
     "caller": "'caller' runs on the minion whose reactor it is, and these are the master's rules: "
@@ -65,10 +65,18 @@ def findings(
             found += native_findings(text, path, functions)
             fires += fires_of(text, path, [rule for rule in here if rule.enabled])
         elif here:
-            found += salt_findings(text, path, functions, templates.uses(text, path))
+            found += salt_findings(text, path, functions, _uses(templates, text, path))
     found += loop_findings(fires)
     found += _map_findings(snapshot, opts, reactor_map)
     return sorted(set(found), key=lambda one: (one.file, one.line, one.column, one.message))
+
+
+def _uses(templates: Templates, text: str, path: str) -> Uses | None:
+    """Return what a reactor file expects to be there, unless nobody can tell."""
+    try:
+        return templates.uses(text, path)
+    except (RuleError, RecursionError):
+        return None  # it has been said why
 
 
 def _functions(opts: Mapping[str, Any], role: str) -> Functions:

@@ -29,6 +29,12 @@ _HOLDER = "XjinjaX{}X"
 _HELD = re.compile(r"XjinjaX(\d+)X")
 _BLOCK_SCALAR = re.compile(r"[|>][-+\d]*[ \t]*\n[ \t]*\Z")
 
+_ENDS = {
+    **{word: f"end{word}" for word in ("for", "macro", "call", "filter", "raw", "set")},
+    **dict.fromkeys(("load_yaml", "load_json", "load_text"), "endload"),
+}
+"""Statements with a text of their own, and what ends it."""
+
 _WRITERS = {
     "json": "",
     "tojson": "",
@@ -88,6 +94,8 @@ def convert(text: str, file: str, globs: Sequence[str], name: str) -> tuple[str,
         Templates().references(text, file)
     except RuleError as error:
         return "", [Trouble(error.line, error.problem)]
+    except RecursionError:
+        return "", [Trouble(1, "the template nests too deeply")]
     one = _Conversion(text, file)
     rules: dict[str, Any] = {}
     branches = [branch for branch in one.branches() if any(t.strip() for _, t in branch.lines)]
@@ -199,7 +207,7 @@ class _Conversion:
                 "macro": "write what the macro gives",
             }.get(word, "a native rule has no statements")
             self._trouble(line, f"{{% {word} %}} cannot be converted: {hint}")
-            return f"end{word}" if word in ("for", "macro", "call", "filter", "raw") else ""
+            return _ENDS.get(word, "")
         return ""
 
     def _alias(self, rest: str, line: int) -> None:

@@ -86,6 +86,9 @@ def _functions(
     """Return name, options and path of each function of an ID."""
     if isinstance(body, str):
         return [(body, {}, (ident,))]
+    if ident in ("include", "extend") and isinstance(body, list | dict):
+        place = _Place(file, lines, (ident,), source)
+        raise place.error("is of states: name each file in the reactor map, or use Jinja's include")
     if not isinstance(body, dict) or not body:
         place = _Place(file, lines, (ident,), source)
         raise place.error("a reaction is a mapping such as {local.cmd.run: [...]}")

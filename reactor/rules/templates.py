@@ -21,10 +21,11 @@ from reactor.errors import RuleError
 from reactor.rules.bounds import MAX_SIZE
 from reactor.rules.expressions import describe
 from reactor.rules.filters import filters, tests
+from reactor.rules.loadtags import LoadTags
 from reactor.rules.model import Functions
 from reactor.rules.sandbox import Sandbox
 
-_EXTENSIONS = ("jinja2.ext.do", "jinja2.ext.loopcontrols")
+_EXTENSIONS = ("jinja2.ext.do", "jinja2.ext.loopcontrols", LoadTags)
 _RENDERERS = ("", "jinja|yaml", "jinja | yaml", "yaml")
 _MARKS = ("{{", "{%", "{#")
 _GIVEN = frozenset({"data", "payload", "salt", "tag"})
@@ -179,6 +180,7 @@ class Templates:
 
         Raises:
             RuleError: the syntax is broken.
+            RecursionError: it nests too deeply.
         """
         try:
             tree = self._environment.parse(text, path, path)

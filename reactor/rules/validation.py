@@ -19,6 +19,17 @@ Path = tuple[str | int, ...]
 _MAX_ERRORS = 20
 _UNKNOWN = "unknown key"
 _SAID_IN_FULL = ("oneOf", "propertyNames")
+_OTHER_WORDS: Mapping[str, str] = {
+    **dict.fromkeys(("action", "actions", "then", "reaction", "reactions"), "do"),
+    **dict.fromkeys(("event", "events", "tag", "tags", "trigger"), "on"),
+    **dict.fromkeys(("if", "condition", "conditions", "only_if", "onlyif"), "when"),
+    **dict.fromkeys(("target", "minion", "minions"), "tgt"),
+    **dict.fromkeys(("arg", "arguments"), "args"),
+    **dict.fromkeys(("kwarg", "keywords"), "kwargs"),
+    **dict.fromkeys(("expr_form", "target_type"), "tgt_type"),
+}
+"""What keys are called elsewhere, in Salt among others."""
+
 _KINDS: Mapping[str, str] = {
     "string": "text",
     "array": "a list",
@@ -53,6 +64,10 @@ class Validator:
 
     def check(self, value: Any, file: str, lines: Lines) -> list[RuleError]:
         """Return what is wrong with the value of ``file``, at most 20 errors, by line."""
+        misshapen = _misshapen(value)
+        if misshapen is not None:
+            path, problem = misshapen
+            return [RuleError(problem, file, lines.at(path), path_text(path))]
         culprit = None if _is_json(value) else _find_odd(value, ())
         if culprit is not None:
             path, problem = culprit
@@ -134,13 +149,30 @@ class Validator:
         return next(name for name in rules if not allowed.search(name))
 
 
+def _misshapen(value: Any) -> tuple[Path, str] | None:
+    """Find where a file as a whole is of another form than one of rules."""
+    if isinstance(value, list):
+        return (), "a file of rules is a mapping, NAME: {on: ..., do: ...}, not a list"
+    if not isinstance(value, dict):
+        return None
+    if isinstance(value.get("reactor"), list):
+        return ("reactor",), "a reactor map stands alone in its file: 'reactor' is its only key"
+    for key in ("on", "do"):
+        if key in value and not isinstance(value[key], dict):
+            return (
+                key,
+            ), "stands outside of a rule: write a name above, NAME:, and indent the rest"
+    return None
+
+
 def _is_unknown_key(error: RuleError) -> bool:
     return error.problem.startswith(_UNKNOWN)
 
 
 def _unknown_key(unknown: str, schema: Any) -> str:
     known = sorted(schema["properties"])
-    near = difflib.get_close_matches(unknown, known, 1)
+    meant = _OTHER_WORDS.get(unknown)
+    near = [meant] if meant in known else difflib.get_close_matches(unknown, known, 1, 0.65)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
     return f"{_UNKNOWN} {unknown!r}: {hint}"
 

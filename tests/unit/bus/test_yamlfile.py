@@ -149,6 +149,20 @@ def test_a_forbidden_character_has_its_line_and_column():
     assert "U+0007" in error.problem
 
 
+@pytest.mark.parametrize(
+    ("text", "place", "told"),
+    [
+        ("a:\n\tb: 1", (2, 1), "a tab is no indentation in YAML: put blanks in its place"),
+        ("a:\n  \tb: 1\n", (2, 3), "a tab is no indentation in YAML: put blanks in its place"),
+        ("a:\n  b: 'x\nc: 1\n", (4, 1), "the quote that begins on line 2 is not closed"),
+    ],
+)
+def test_slips_of_the_hand_are_told_in_words(text, place, told):
+    """What libyaml says of them helps nobody."""
+    error = problem(text)
+    assert (error.problem, (error.line, error.column)) == (told, place)
+
+
 @pytest.mark.parametrize("text", ["[" * 50_000, "- " * 50_000 + "a", "[" * 101 + "]" * 101])
 def test_deep_nesting_is_refused_before_it_ends_the_process(text):
     """The parser recurses in C: without a limit this is a segmentation fault."""

@@ -289,7 +289,9 @@ def test_a_missing_include(folder):
     folder.write("b.sls", "{% include 'nope' ignore missing %}\na: {runner.x.b: []}")
     rules = folder.rule_set(reactor_map=[{"x": ["a.sls", "b.sls"]}])
     snapshot = rules.load()
-    assert _problems(snapshot, folder) == ["a.sls:2: the include 'nope' is not found"]
+    assert _problems(snapshot, folder) == [
+        "a.sls:2: the include 'nope' is not found: it is looked for beside the file and in file_roots"
+    ]
     assert [call.function for call in _run(snapshot)] == ["x.b"]
     folder.write("nope", "c: {runner.x.c: []}\n")
     assert [call.function for call in _run(rules.load(snapshot))] == ["x.c", "x.c", "x.b"]

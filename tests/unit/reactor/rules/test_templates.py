@@ -57,6 +57,36 @@ def test_references(templates):
     }
 
 
+def test_data_in_a_template(templates):
+    """Salt's tags: what a text says, rendered first, in place or from a file."""
+    text = (
+        "{% load_yaml as a %}\nb: [{{ n }}, x]\n{% endload %}{% load_json as j %}[1, 2]{% endload %}"
+        "{% import_yaml 'f' as f %}{% import_json 'f' as g %}{% import_text 'f' as t %}"
+        "{% load_text as u %}{{ n }}{% endload %}"
+        "{{ a.b[0] + 1 }} {{ j[1] }} {{ f.c }} {{ g.c }} {{ t }} {{ u ~ '' }}"
+    )
+    assert templates.references("{% import_yaml 'f' as x %}", ROOT) == (
+        Reference("f", 1, required=True),
+    )
+    links = {(ROOT, "f"): "/r/f"}
+    told = _render(templates, text, {"/r/f": '{"c": "{{ n }}"}'}, links, n=5)
+    assert told == '6 2 5 5 {"c": "5"} 5'
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{% load_yaml as x %}a: [{% endload %}", "load_yaml: "),
+        ("{% load_json as x %}{ {% endload %}", "load_json: no JSON"),
+    ],
+)
+def test_data_that_cannot_be_read_is_said(templates, text, problem):
+    """With the line of the tag."""
+    with pytest.raises(RuleError, match=problem) as caught:
+        _render(templates, text)
+    assert caught.value.line == 1
+
+
 def test_includes_go_by_their_links(templates):
     """The same name can mean two files in two folders."""
     text = "{% include 'x' %}{% from 'm' import hello %}{{ hello('you') }}"

@@ -25,7 +25,20 @@ def _rule(do="[{event: x}]", more=""):
     ("text", "error"),
     [
         ("5", "r.yaml:1: a mapping is wanted here, not 5"),
-        ("- a", "r.yaml:1: a mapping is wanted here, not a list"),
+        ("- a", "r.yaml:1: a file of rules is a mapping, NAME: {on: ..., do: ...}, not a list"),
+        (
+            "on: x\ndo: []",
+            "r.yaml:1: on: stands outside of a rule: write a name above, NAME:, and indent the rest",
+        ),
+        (
+            "x: 1\nreactor: [{a: b}]",
+            "r.yaml:2: reactor: a reactor map stands alone in its file: 'reactor' is its only key",
+        ),
+        (_rule(more="  if: a"), "r.yaml:4: r.if: unknown key 'if': did you mean 'when'?"),
+        (
+            _rule("[{local: a.b, target: x}]"),
+            "r.yaml:3: r.do[0].target: unknown key 'target': did you mean 'tgt'?",
+        ),
         ("r: 5", "r.yaml:1: r: a mapping is wanted here, not 5"),
         ("r: {on: x}", "r.yaml:1: r: the key 'do' is missing"),
         (_rule(more="  whn: a"), "r.yaml:4: r.whn: unknown key 'whn': did you mean 'when'?"),
