@@ -25,6 +25,7 @@ PURE = (
     "bus.link.backoff",
     "bus.link.budget",
     "bus.link.dropreport",
+    "bus.link.dues",
     "bus.link.hellos",
     "bus.link.held",
     "bus.link.items",

@@ -76,10 +76,6 @@ class Greeter:
         self._rotated: dict[str, bytes] = {}
         self._version = keys.version
 
-    def is_accepted(self, peer: Peer) -> bool:
-        """Say whether a peer may be spoken to as the minion that it says it is."""
-        return peer.state == ACCEPTED and self._keys.accepted().get(peer.id) == peer.key
-
     def take_hello(self, routing: bytes, key: bytes, hello: Hello) -> None:
         """Answer one who says who he is, under the key that he has proved."""
         if self._is_replaced(hello.id, key):

@@ -134,7 +134,7 @@ class Publishing:
         after it was sent, it still stands in the journal before each of its returns: those
         are taken by the same loop that is busy here.
         """
-        frame = _frame(job)
+        frame = job_frame(job)
         if len(frame) > self._max_size:
             raise ArgumentsError(
                 f"the job {spoken(job['fun'])!r} is {len(frame)} bytes long, more than "
@@ -153,15 +153,6 @@ class Publishing:
         if key or missing:
             self._store.put(job, key)
         return job
-
-    def frame(self, jid: str) -> bytes | None:
-        """Return a job that is kept as it is sent to a minion, or None if it is not kept.
-
-        Raises:
-            JournalError: the record of jobs cannot be read.
-        """
-        job = self._store.get(jid)
-        return _frame(job) if job else None
 
     def match(self, params: dict[str, Any]) -> list[str]:
         """Return the accepted ids that ``tgt`` and ``tgt_type`` mean, connected or not."""
@@ -188,7 +179,8 @@ class Publishing:
         return {**_shown(job), "returns": self._store.returns(jid)} if job else {}
 
 
-def _frame(job: Mapping[str, Any]) -> bytes:
+def job_frame(job: Mapping[str, Any]) -> bytes:
+    """Return a job as it is sent to a minion."""
     return protocol.encode(Job(_for_minion(job)))
 
 

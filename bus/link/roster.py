@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from bus.keys import KeyStore
+from bus.keys import ACCEPTED, KeyStore
+from bus.link.peers import Peer
 from bus.targets import Grains
 
 
@@ -19,6 +20,10 @@ class Roster:
         self._keys = keys
         self._grains: dict[str, Grains] = {}
         self._minions: dict[str, Grains] | None = None
+
+    def is_accepted(self, peer: Peer) -> bool:
+        """Say whether a peer may be spoken to as the minion that it says it is."""
+        return peer.state == ACCEPTED and self._keys.accepted().get(peer.id) == peer.key
 
     def note(self, ident: str, grains: Grains) -> None:
         """Remember the grains of a minion that has connected."""

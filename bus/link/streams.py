@@ -10,6 +10,7 @@ from typing import Protocol
 
 from bus.errors import AnswerTimeoutError, BusError, JournalError, NotRunningError
 from bus.link.protocol import Ack, Batch, Refused
+from bus.sockets import Socket
 
 MAX_STREAMS = 20_000
 """Runs of minions that are remembered while nothing of them is on the way."""
@@ -32,6 +33,32 @@ class PublisherLike(Protocol):
         number: int | None = None,
     ) -> object:
         """Send a fire without waiting."""
+        ...
+
+
+class FullPublisher(PublisherLike, Protocol):
+    """What the server needs of `bus.publisher.Publisher`."""
+
+    @property
+    def inputs(self) -> Sequence[Socket | int]:
+        """What to poll."""
+        ...
+
+    @property
+    def pending(self) -> int:
+        """How many fires have no answer yet."""
+        ...
+
+    def handle(self) -> None:
+        """Read the answers that wait."""
+        ...
+
+    def tick(self) -> None:
+        """Send again what has waited too long."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
         ...
 
 

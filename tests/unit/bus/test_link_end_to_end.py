@@ -377,7 +377,7 @@ def test_jobs_that_a_connection_may_have_lost_are_sent_again(
 ) -> None:
     """Once a hello, with the arguments that they had; not those that have returned."""
     monkeypatch.setattr("bus.link.server.OWING_SECONDS", 0.05)
-    caplog.set_level("INFO", "bus.link.server")
+    caplog.set_level("INFO", "bus.link.delivery")
     minion = join("web1")
     done = _publish(master, minion)
     jid = master.call("jobs.publish", tgt="web1", fun="test.echo", arg=["x"])["jid"]
