@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from bus import endpoints, wire
+from bus.ainput import wait_for_input
 from bus.config import Opts, master_config, minion_config
 from bus.errors import BusError, DataError, ListenerLimitError, NotRunningError, WireError
 from bus.feed import MAX_GAPS, Gap
@@ -259,17 +260,24 @@ class SaltEvent:
                 yield event
 
     async def iter_events_async(
-        self, tag: str = "", full: bool = False, match_type: str | None = None
+        self,
+        tag: str = "",
+        full: bool = False,
+        match_type: str | None = None,
+        auto_reconnect: bool = False,
     ) -> AsyncIterator[Any]:
-        """`iter_events` for asyncio."""
+        """`iter_events` for asyncio. It waits in the loop; only its looks run in a thread."""
+        del auto_reconnect
         while True:
-            event = await asyncio.to_thread(self._get_in_turn, tag, full, match_type)
+            event = await asyncio.to_thread(self._look_in_turn, tag, full, match_type)
             if event is not None:
                 yield event
+            elif self._listener is not None:
+                await wait_for_input(self._listener.socket, _POLL)
 
-    def _get_in_turn(self, tag: str, full: bool, match_type: str | None) -> Any:
+    def _look_in_turn(self, tag: str, full: bool, match_type: str | None) -> Any:
         with self._turn:
-            return self.get_event(wait=_POLL, tag=tag, full=full, match_type=match_type)
+            return self.get_event(tag=tag, full=full, match_type=match_type, no_block=True)
 
     def _matcher(self, tag: str, match_type: str | None) -> Matcher:
         return matcher(tag, match_type or self._match_type)

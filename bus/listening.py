@@ -18,6 +18,7 @@ from bus.journal import JournalReader
 from bus.listener import Listener
 from bus.record import Event
 from bus.since import Since, resolve_since
+from bus.sockets import Socket
 from bus.tags import Matcher, literal_prefix, matcher
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,9 @@ class Listening:
     and reads from the journal what came before and what it lost. Without, the bus sends only what
     has the glob's literal prefix, unless the listener wants to know the numbers of its gaps.
     """
+
+    may_wait = True
+    """Whether an event may come while one waits."""
 
     _feed: Feed | None = None
     _bookmark: Bookmark | None = None
@@ -166,6 +170,12 @@ class Listening:
         """Whether nothing more will come."""
         return self._feed is None
 
+    @property
+    def source(self) -> Socket | int | None:
+        """What has input when there may be another event; None if there may be one already."""
+        feed = self._feed
+        return None if feed is None or feed.behind or self._batch else feed.socket
+
     def __iter__(self) -> Iterator[Event]:
         return self
 
@@ -241,6 +251,7 @@ class Listening:
             left = _POLL if deadline is None else deadline - time.monotonic()
             # What the journal still holds is there too; of a live feed it is what was read.
             if left <= 0 and has_looked and (not self._is_complete or feed.after >= known):
+                self._save_while_idle()
                 return None
             if may_wait and left > 0 and not feed.behind:
                 self._save_while_idle()

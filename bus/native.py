@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Iterable, Mapping
-from types import TracebackType
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from bus import endpoints, rpc, wire
 from bus.bookmark import Asks
 from bus.config import master_config, minion_config
-from bus.errors import BusError, DataError
+from bus.errors import DataError
 from bus.feed import OnGap
 from bus.journal import JournalReader, journal_path
 from bus.listener import Listener, open_listener
 from bus.listening import Listening
 from bus.publisher import Publisher
-from bus.record import Event
 from bus.since import Since
-
-_POLL = 0.5
 
 _FIRING = {
     "master": (endpoints.master_pull, endpoints.master_direct),
@@ -49,16 +44,6 @@ def connect(
         DataError: ``node`` is neither.
     """
     return Connection(node, opts, timeout=timeout)
-
-
-def aconnect(
-    node: str = "master",
-    opts: Mapping[str, Any] | None = None,
-    *,
-    timeout: float = 1.0,
-) -> AsyncConnection:
-    """`connect` for asyncio: use it in ``async with``."""
-    return AsyncConnection(node, opts, timeout=timeout)
 
 
 class Connection:
@@ -122,7 +107,7 @@ class Connection:
             return publisher.fire([event], self.timeout if timeout is None else timeout)
 
     def fire_events(
-        self, events: Iterable[tuple[str, Mapping[str, Any]]], timeout: float = 10.0
+        self, events: Iterable[tuple[str, Mapping[str, Any]]], timeout: float | None = 10.0
     ) -> int:
         """Fire many ``(tag, data)`` pairs, pipelined; return how many are in the journal.
 
@@ -217,81 +202,3 @@ class Connection:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
-
-
-class AsyncConnection:
-    """`Connection` for asyncio; each wait runs in a thread, so the loop never blocks."""
-
-    def __init__(
-        self, node: str, opts: Mapping[str, Any] | None = None, *, timeout: float = 1.0
-    ) -> None:
-        self._arguments = (node, opts)
-        self._timeout = timeout
-        self._connection: Connection | None = None
-        self._turn = asyncio.Lock()
-
-    @property
-    def connection(self) -> Connection:
-        """The connection underneath."""
-        if self._connection is None:
-            raise BusError("not connected: use 'async with bus.aconnect(...) as events'")
-        return self._connection
-
-    async def __aenter__(self) -> Self:
-        node, opts = self._arguments
-        self._connection = await asyncio.to_thread(
-            lambda: Connection(node, opts, timeout=self._timeout)
-        )
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        async with self._turn:
-            await asyncio.to_thread(self.connection.close)
-
-    async def fire(self, tag: str, data: Mapping[str, Any], timeout: float | None = None) -> int:
-        """`Connection.fire`."""
-        async with self._turn:
-            return await asyncio.to_thread(self.connection.fire, tag, data, timeout)
-
-    async def fire_events(
-        self, events: Iterable[tuple[str, Mapping[str, Any]]], timeout: float = 10.0
-    ) -> int:
-        """`Connection.fire_events`."""
-        async with self._turn:
-            return await asyncio.to_thread(self.connection.fire_events, events, timeout)
-
-    async def listen(
-        self,
-        tag: str = "*",
-        since: Since = None,
-        *,
-        match_type: str = "fnmatch",
-        timeout: float | None = None,
-        cursor: str | None = None,
-        exact: bool = False,
-        on_gap: OnGap | None = None,
-    ) -> AsyncIterator[Event]:
-        """`Connection.listen`, to be used in ``async for``; ``on_gap`` is called in a thread."""
-        listening = await asyncio.to_thread(
-            lambda: self.connection.listen(
-                tag, since, match_type=match_type, cursor=cursor, exact=exact, on_gap=on_gap
-            )
-        )
-        try:
-            left = timeout
-            while not listening.closed and (left is None or left > 0):
-                step = _POLL if left is None else min(left, _POLL)
-                event = await asyncio.to_thread(listening.next, step)
-                if event:
-                    left = timeout
-                    yield event
-                elif left is not None:
-                    left -= step
-        finally:
-            # A cancelled wait goes on in its thread for a moment: close waits for it, elsewhere.
-            await asyncio.to_thread(listening.close)

@@ -161,6 +161,15 @@ def test_a_cursor_by_hand(events):
             events.listen(cursor=name)
 
 
+def test_a_look_that_finds_nothing_saves_what_is_done(events):
+    """A listener that only looks may be killed too: its last event does not come again."""
+    events.fire("t/1", {})
+    listening = events.listen("t/*", cursor="c", since=0)
+    assert listening.next(SECONDS).seq == 1
+    assert listening.next(0) is None
+    assert events.open_calls().call("cursors.get", {"name": "c"})["seq"] == 1
+
+
 def test_a_cursor_passes_over_what_does_not_match(events):
     """Many events that are of no interest are not looked through again."""
     listening = events.listen("wanted", cursor="c")
