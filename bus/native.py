@@ -9,21 +9,14 @@ import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
-from bus import endpoints, rpc, wire
+from bus import nodes, rpc, timeouts, wire
 from bus.bookmark import Asks
-from bus.config import master_config, minion_config
-from bus.errors import DataError
 from bus.feed import OnGap
 from bus.journal import JournalReader, journal_path
 from bus.listener import Listener, open_listener
 from bus.listening import Listening
 from bus.publisher import Publisher
 from bus.since import Since
-
-_FIRING = {
-    "master": (endpoints.master_pull, endpoints.master_direct),
-    "minion": (endpoints.minion_pull, endpoints.minion_direct),
-}
 
 
 def connect(
@@ -52,12 +45,10 @@ class Connection:
     def __init__(
         self, node: str, opts: Mapping[str, Any] | None = None, *, timeout: float = 1.0
     ) -> None:
-        if node not in ("master", "minion"):
-            raise DataError(f"the node of an event bus is 'master' or 'minion', not {node!r}")
-        default = master_config if node == "master" else minion_config
+        self._node = nodes.find(node)
         self.node = node
-        self.opts = opts if opts is not None else default(None)
-        self.timeout = timeout
+        self.opts = self._node.options(opts)
+        self.timeout = timeouts.bounded(timeout, "timeout")
         limit = int(self.opts.get("max_event_size", wire.DEFAULT_MAX_EVENT_SIZE))
         self._packer = wire.EventPacker(time.time_ns, limit)
         self._publisher: Publisher | None = None
@@ -67,16 +58,11 @@ class Connection:
         self._check_running()
 
     def _check_running(self) -> None:
-        listener = open_listener(self._fires, None)
+        listener = open_listener(self._node.fires(self.opts), None)
         try:
             listener.wait_ready(self.timeout)
         finally:
             listener.close()
-
-    @property
-    def _fires(self) -> str:
-        choose = endpoints.master_fires if self.node == "master" else endpoints.minion_fires
-        return choose(self.opts)
 
     def _firing(self) -> Publisher:
         if self._pid != os.getpid():
@@ -84,8 +70,9 @@ class Connection:
                 self._publisher.leave()
             self._publisher, self._lock = None, threading.Lock()
         if self._publisher is None:
-            pull, direct = _FIRING[self.node]
-            self._publisher = Publisher(pull(self.opts), direct=direct(self.opts))
+            self._publisher = Publisher(
+                self._node.pull(self.opts), direct=self._node.direct(self.opts)
+            )
             self._pid = os.getpid()
         return self._publisher
 
@@ -95,16 +82,17 @@ class Connection:
         Args:
             tag: the event's tag.
             data: a dict; it is not changed.
-            timeout: seconds.
+            timeout: seconds; by default those of `connect`.
 
         Raises:
             NotRunningError: the bus did not answer in time.
             ValueError: the event cannot go onto a bus.
         """
+        patience = self.timeout if timeout is None else timeouts.seconds(timeout, "timeout")
         publisher = self._firing()
         with self._lock:
             event = self._packer.pack(tag, data)
-            return publisher.fire([event], self.timeout if timeout is None else timeout)
+            return publisher.fire([event], patience)
 
     def fire_events(
         self, events: Iterable[tuple[str, Mapping[str, Any]]], timeout: float | None = 10.0
@@ -114,11 +102,10 @@ class Connection:
         Raises:
             ValueError: one of them cannot go onto a bus.
         """
-        pack = self._packer.pack
-        packed = (pack(tag, data) for tag, data in events)
+        patience = timeouts.seconds(timeout, "timeout")
         publisher = self._firing()
         with self._lock:
-            return publisher.fire_all(packed, timeout)
+            return publisher.fire_all(self._packer.pack_all(events), patience)
 
     def listen(
         self,
@@ -174,12 +161,11 @@ class Connection:
 
     def open_calls(self) -> Asks:
         """Return a connection over which the bus can be asked things."""
-        choose = endpoints.master_pull if self.node == "master" else endpoints.minion_pull
-        return rpc.open_connection(choose(self.opts))
+        return rpc.open_connection(self._node.pull(self.opts))
 
     def open_listener(self, prefix: str) -> Listener:
         """Return a listener to what begins with ``prefix``, in force."""
-        return open_listener(self._fires, prefix)
+        return open_listener(self._node.fires(self.opts), prefix)
 
     def open_journal(self) -> JournalReader | None:
         """Return a reader of the master's journal, or None on a minion's bus."""

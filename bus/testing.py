@@ -19,10 +19,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bus import wire
+from bus import frames, timeouts, wire
 from bus.anative import AsyncConnection
 from bus.broker.cursors import Cursors
-from bus.errors import DataError, NotRunningError, RemoteError
+from bus.errors import DataError, NotRunningError, RemoteError, WireError
 from bus.event import SaltEvent
 from bus.feed import OnGap
 from bus.journal import JournalReader
@@ -112,8 +112,14 @@ class MemoryBus:
 
         Raises:
             NotRunningError: `running` is False.
+            DataError: one of them could not be read again.
         """
         self.check_running()
+        for event in events:
+            try:
+                frames.check_event(event)
+            except WireError as error:
+                raise DataError(str(error)) from error
         first = len(self._raw) + 1
         at = max(self.clock() // 1000, self._times[-1] if self._times else 0)
         self._raw.extend(events)
@@ -290,7 +296,7 @@ class _Listening(Listening):
 
     def next(self, timeout: float | None = None) -> Event | None:
         """Return the next event that matches, or None if there is none."""
-        del timeout
+        timeouts.seconds(timeout, "timeout")
         while self._feed:
             before = self._feed.after
             event = super().next(0)
