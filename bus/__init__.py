@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bus.aclient import AsyncCaller, AsyncLocalClient, AsyncRunnerClient, AsyncWheelClient
-    from bus.native import AsyncConnection, Connection, aconnect, connect
+    from bus.anative import AsyncConnection, aconnect
+    from bus.native import Connection, connect
     from bus.record import Event
 
 __version__ = "0.1.0"
@@ -33,13 +34,13 @@ __all__ = [
 
 _LAZY = {
     "AsyncCaller": "bus.aclient",
-    "AsyncConnection": "bus.native",
+    "AsyncConnection": "bus.anative",
     "AsyncLocalClient": "bus.aclient",
     "AsyncRunnerClient": "bus.aclient",
     "AsyncWheelClient": "bus.aclient",
     "Connection": "bus.native",
     "Event": "bus.record",
-    "aconnect": "bus.native",
+    "aconnect": "bus.anative",
     "connect": "bus.native",
 }
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bus import client
+from bus.ainput import wait_for_input
 from bus.calls import Fun
 from bus.client import Caller, LocalClient, RunnerClient, Target, WheelClient
 from bus.config import client_config
@@ -148,7 +149,7 @@ class AsyncLocalClient:
                 if answer is not None:
                     yield answer
                 elif not following.over:
-                    await _has_input(following.fileno())
+                    await wait_for_input(following.fileno(), _LOOK_SECONDS)
         finally:
             await turns.end()
 
@@ -198,18 +199,6 @@ async def _in_thread(work: Callable[[], T], close: Callable[[], None]) -> T:
         return await turns.run(work)
     finally:
         await turns.end()
-
-
-async def _has_input(fd: int) -> None:
-    """Wait until a descriptor has input, for `_LOOK_SECONDS` at most."""
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(fd, ready.set)
-    try:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(ready.wait(), _LOOK_SECONDS)
-    finally:
-        loop.remove_reader(fd)
 
 
 class _AsyncMasterFunctions:

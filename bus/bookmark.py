@@ -87,6 +87,16 @@ class Bookmark:
         )
         self._saved = self._done
 
+    def put_back(self, bus_id: str, seq: int) -> None:
+        """Save that all is done up to ``seq`` only, though more was said to be.
+
+        Raises:
+            NotRunningError: no bus answers.
+            BusError: the bus could not keep it.
+        """
+        self._bus.call("cursors.set", {"name": self.name, "bus_id": bus_id, "seq": seq})
+        self._done = self._saved = (bus_id, seq)
+
     def close(self) -> None:
         """Let go of the connection."""
         self._bus.close()

@@ -16,8 +16,9 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from bus import endpoints, wire
-from bus.config import Opts, master_config, minion_config
+from bus import nodes, timeouts, wire
+from bus.ainput import wait_for_input
+from bus.config import Opts
 from bus.errors import BusError, DataError, ListenerLimitError, NotRunningError, WireError
 from bus.feed import MAX_GAPS, Gap
 from bus.listener import Heard, Listener, open_listener
@@ -64,7 +65,7 @@ class SaltEvent:
 
     Raises:
         NotRunningError: no bus, and ``raise_errors``.
-        ValueError: ``node`` is neither.
+        ValueError: ``node`` is neither, or ``opts`` are no mapping.
     """
 
     def __init__(
@@ -78,10 +79,9 @@ class SaltEvent:
         raise_errors: bool = False,
     ) -> None:
         del io_loop, keep_loop  # Salt's callers pass them; nothing here needs a loop
-        if node not in _NODES:
-            raise ValueError(f"the node of an event bus is 'master' or 'minion', not {node!r}")
+        self._node = nodes.find(node)
         self.node = node
-        self.opts = _with_sock_dir(opts if opts is not None else _NODES[node](None), sock_dir)
+        self.opts = _with_sock_dir(self._node.options(opts), sock_dir)
         self.raise_errors = raise_errors
         self._listen = listen
         self._match_type = str(self.opts.get("event_match_type", "startswith"))
@@ -107,7 +107,7 @@ class SaltEvent:
         """Begin to listen; return whether the bus answered within ``timeout`` seconds."""
         self._after_fork()
         if self._listener is None:
-            self._listener = open_listener(_FIRES[self.node](self.opts))
+            self._listener = open_listener(self._node.fires(self.opts))
         try:
             seq = self._listener.wait_ready(1.0 if timeout is None else timeout)
             self._place = self._place or (self._listener.bus_id, seq)
@@ -179,18 +179,23 @@ class SaltEvent:
         self._after_fork()
         if self._publisher is None:
             self._publisher = Publisher(
-                _PULL[self.node](self.opts), direct=_DIRECT[self.node](self.opts)
+                self._node.pull(self.opts), direct=self._node.direct(self.opts)
             )
         return self._publisher
 
     # -- listening ------------------------------------------------------------------------
 
-    def subscribe(self, tag: str = "", match_type: str | None = None) -> None:
-        """Keep events of ``tag`` for later, while `get_event` waits for others."""
+    def subscribe(self, tag: str | None = None, match_type: str | None = None) -> None:
+        """Keep events of ``tag`` for later, while `get_event` waits for others.
+
+        As in Salt, nothing is kept for no tag at all, and everything for an empty one.
+        """
+        if tag is None:
+            return
         match_type = match_type or self._match_type
         self._subscribed.append((tag, match_type, matcher(tag, match_type)))
 
-    def unsubscribe(self, tag: str, match_type: str | None = None) -> None:
+    def unsubscribe(self, tag: str | None, match_type: str | None = None) -> None:
         """Take back one `subscribe`, and drop what only it kept."""
         wanted = (tag, match_type or self._match_type)
         for entry in self._subscribed:
@@ -259,17 +264,24 @@ class SaltEvent:
                 yield event
 
     async def iter_events_async(
-        self, tag: str = "", full: bool = False, match_type: str | None = None
+        self,
+        tag: str = "",
+        full: bool = False,
+        match_type: str | None = None,
+        auto_reconnect: bool = False,
     ) -> AsyncIterator[Any]:
-        """`iter_events` for asyncio."""
+        """`iter_events` for asyncio. It waits in the loop; only its looks run in a thread."""
+        del auto_reconnect
         while True:
-            event = await asyncio.to_thread(self._get_in_turn, tag, full, match_type)
+            event = await asyncio.to_thread(self._look_in_turn, tag, full, match_type)
             if event is not None:
                 yield event
+            elif self._listener is not None:
+                await wait_for_input(self._listener.socket, _POLL)
 
-    def _get_in_turn(self, tag: str, full: bool, match_type: str | None) -> Any:
+    def _look_in_turn(self, tag: str, full: bool, match_type: str | None) -> Any:
         with self._turn:
-            return self.get_event(wait=_POLL, tag=tag, full=full, match_type=match_type)
+            return self.get_event(tag=tag, full=full, match_type=match_type, no_block=True)
 
     def _matcher(self, tag: str, match_type: str | None) -> Matcher:
         return matcher(tag, match_type or self._match_type)
@@ -385,8 +397,7 @@ class SaltEvent:
         Raises:
             ValueError: an empty tag, data that is no dict or cannot be packed, or too much.
         """
-        seconds = None if timeout is None else timeout / 1000
-        return self._fire(tag, data, seconds)
+        return self._fire(tag, data, timeouts.milliseconds(timeout, "timeout"))
 
     async def fire_event_async(
         self,
@@ -400,13 +411,13 @@ class SaltEvent:
         return await asyncio.to_thread(self.fire_event, data, tag, timeout)
 
     def fire_events(
-        self, events: Iterable[tuple[str, Mapping[str, Any]]], timeout: float = 10_000
+        self, events: Iterable[tuple[str, Mapping[str, Any]]], timeout: float | None = 10_000
     ) -> int:
         """Fire many ``(tag, data)`` pairs, pipelined.
 
         Args:
             events: the pairs, in order.
-            timeout: milliseconds without progress after which to give up.
+            timeout: milliseconds without progress after which to give up; None for never.
 
         Returns:
             How many are in the journal.
@@ -414,11 +425,10 @@ class SaltEvent:
         Raises:
             ValueError: one of them cannot go onto a bus.
         """
-        pack = self._packer.pack
-        packed = (pack(tag, data) for tag, data in events)
+        patience = timeouts.milliseconds(timeout, "timeout")
         publisher = self._firing()
         with self._lock:
-            return publisher.fire_all(packed, timeout / 1000)
+            return publisher.fire_all(self._packer.pack_all(events), patience)
 
     def fire_master(self, data: Mapping[str, Any], tag: str, timeout: float | None = 1000) -> bool:
         """Fire an event to the master, by way of this minion's bus.
@@ -533,12 +543,6 @@ def get_master_event(
     return MasterEvent(sock_dir, opts, listen, io_loop, keep_loop, raise_errors)
 
 
-_NODES = {"master": master_config, "minion": minion_config}
-_DIRECT = {"master": endpoints.master_direct, "minion": endpoints.minion_direct}
-_FIRES = {"master": endpoints.master_fires, "minion": endpoints.minion_fires}
-_PULL = {"master": endpoints.master_pull, "minion": endpoints.minion_pull}
-
-
 def _with_sock_dir(opts: Mapping[str, Any], sock_dir: str | Path | None) -> Mapping[str, Any]:
     if sock_dir is None or str(sock_dir) == str(opts.get("sock_dir")):
         return opts
@@ -549,7 +553,7 @@ def _with_sock_dir(opts: Mapping[str, Any], sock_dir: str | Path | None) -> Mapp
 def _seconds(wait: float | None, no_block: bool) -> float | None:
     if no_block:
         return 0.0
-    return wait or None
+    return timeouts.seconds(wait, "wait") or None
 
 
 def _unpacked(tag: str, body: bytes) -> dict[str, Any] | None:

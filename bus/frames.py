@@ -377,7 +377,7 @@ def parse_request(frames: list[bytes]) -> Fire | Call:
         WireError: these frames are no request.
     """
     if len(frames) == 1:
-        _check_event(frames[0])
+        check_event(frames[0])
         return Fire(b"", 0, 0, [frames[0]])
     if len(frames) == 2 and frames[0][:1] == FIRE:
         return _parse_fire(*frames)
@@ -411,12 +411,16 @@ def _checked_events(body: bytes) -> list[bytes]:
     for event in events:
         if type(event) is not bytes:
             raise WireError("an event that is no bytes")
-        _check_event(event)
+        check_event(event)
     return events
 
 
-def _check_event(event: bytes) -> None:
-    """Refuse what cannot be journaled: a tag with control characters, data that is no dict."""
+def check_event(event: bytes) -> None:
+    """Refuse what cannot be journaled: a tag with control characters, data that is no dict.
+
+    Raises:
+        WireError: it cannot.
+    """
     head, _, body = event.partition(wire.TAG_END)
     if not _PLAIN_TAG(head):
         wire.checked_tag(head)

@@ -10,14 +10,16 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Protocol, Self
 
-from bus import wire
+from bus import timeouts, wire
 from bus.bookmark import Asks, Bookmark
+from bus.direct.framing import MAX_HEAD_BYTES
 from bus.errors import BusError, DataError, WireError
 from bus.feed import Feed, Gap, JournalFeed, LiveFeed, Numbered, OnGap
 from bus.journal import JournalReader
 from bus.listener import Listener
 from bus.record import Event
 from bus.since import Since, resolve_since
+from bus.sockets import Socket
 from bus.tags import Matcher, literal_prefix, matcher
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,9 @@ class Listening:
     has the glob's literal prefix, unless the listener wants to know the numbers of its gaps.
     """
 
+    may_wait = True
+    """Whether an event may come while one waits."""
+
     _feed: Feed | None = None
     _bookmark: Bookmark | None = None
 
@@ -76,7 +81,7 @@ class Listening:
         on_gap: OnGap | None = None,
     ) -> None:
         self._matches: Matcher = matcher(tag, match_type)
-        self._timeout = timeout
+        self._timeout = timeouts.seconds(timeout, "timeout")
         self._connection = connection
         self._is_complete = since is not None or cursor is not None
         self._on_gap = on_gap
@@ -125,8 +130,25 @@ class Listening:
             raise
         listener = self._connection.open_listener(self._prefix)
         feed = JournalFeed(listener, journal, self._timeout_to_open, on_gap=self._note_gap)
-        feed.start_after(after)
+        try:
+            feed.start_after(min(after, self._end_of(feed, after)))
+        except BusError:
+            feed.close()
+            raise
         return feed
+
+    def _end_of(self, feed: Feed, after: int) -> int:
+        """Return the last event's number; say so if it comes before where this is to begin.
+
+        A number from another journal, or one that a power cut took the end of, would keep this
+        listener from what the journal counts until it is as far.
+        """
+        last = feed.upto
+        if after > last:
+            log.warning("there is no event %d yet: going on after the last one, %d", after, last)
+            if self._bookmark:
+                self._bookmark.put_back(feed.bus_id, last)
+        return last
 
     def _begin(self, since: Since, journal: JournalReader) -> int:
         """Return the number after which to begin; a new cursor is kept at once."""
@@ -166,6 +188,12 @@ class Listening:
         """Whether nothing more will come."""
         return self._feed is None
 
+    @property
+    def source(self) -> Socket | int | None:
+        """What has input when there may be another event; None if there may be one already."""
+        feed = self._feed
+        return None if feed is None or feed.behind or self._batch else feed.socket
+
     def __iter__(self) -> Iterator[Event]:
         return self
 
@@ -183,7 +211,8 @@ class Listening:
         """
         if self._pid != os.getpid():
             self._reopen()
-        deadline = None if timeout is None else time.monotonic() + timeout
+        seconds = None if timeout is None else timeouts.seconds(timeout, "timeout")
+        deadline = None if seconds is None else time.monotonic() + seconds
         while True:
             with self._turn:
                 if self._feed is None:
@@ -210,7 +239,7 @@ class Listening:
             seq: the last one that is done; by default all that were given out so far.
 
         Raises:
-            DataError: this listener has no cursor.
+            DataError: this listener has no cursor, or has not given that event out yet.
             NotRunningError: no bus answers.
         """
         if self._bookmark is None:
@@ -218,7 +247,9 @@ class Listening:
         with self._turn:
             if self._feed is None:
                 raise DataError(f"the listener of cursor {self._bookmark.name!r} is closed")
-            place = self._place(self._feed) if seq is None else seq
+            place = self._place(self._feed)
+            if seq is not None:
+                place = _checked_place(seq, place)
             self._bookmark.done(self._feed.bus_id, place)
             self._bookmark.save()
             return place
@@ -241,6 +272,7 @@ class Listening:
             left = _POLL if deadline is None else deadline - time.monotonic()
             # What the journal still holds is there too; of a live feed it is what was read.
             if left <= 0 and has_looked and (not self._is_complete or feed.after >= known):
+                self._save_while_idle()
                 return None
             if may_wait and left > 0 and not feed.behind:
                 self._save_while_idle()
@@ -311,7 +343,20 @@ class Listening:
             self.close()
 
 
+_MAX_PREFIX = MAX_HEAD_BYTES // 4
+"""Letters of a prefix that are sure to fit; the rest of the tag is compared here."""
+
+
 def _prefix(tag: str, match_type: str) -> str:
     if match_type == "fnmatch":
-        return literal_prefix(tag)
-    return tag if match_type == "startswith" else ""
+        return literal_prefix(tag)[:_MAX_PREFIX]
+    return tag[:_MAX_PREFIX] if match_type == "startswith" else ""
+
+
+def _checked_place(seq: int, place: int) -> int:
+    if type(seq) is not int or not 0 <= seq <= place:
+        raise DataError(
+            f"{seq!r} cannot be committed: give the number of an event that was given out, "
+            f"at most {place}"
+        )
+    return seq

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Iterable, Mapping
-from types import TracebackType
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
-from bus import endpoints, rpc, wire
+from bus import nodes, rpc, timeouts, wire
 from bus.bookmark import Asks
-from bus.config import master_config, minion_config
-from bus.errors import BusError, DataError
 from bus.feed import OnGap
 from bus.journal import JournalReader, journal_path
 from bus.listener import Listener, open_listener
 from bus.listening import Listening
 from bus.publisher import Publisher
-from bus.record import Event
 from bus.since import Since
-
-_POLL = 0.5
-
-_FIRING = {
-    "master": (endpoints.master_pull, endpoints.master_direct),
-    "minion": (endpoints.minion_pull, endpoints.minion_direct),
-}
 
 
 def connect(
@@ -51,28 +39,16 @@ def connect(
     return Connection(node, opts, timeout=timeout)
 
 
-def aconnect(
-    node: str = "master",
-    opts: Mapping[str, Any] | None = None,
-    *,
-    timeout: float = 1.0,
-) -> AsyncConnection:
-    """`connect` for asyncio: use it in ``async with``."""
-    return AsyncConnection(node, opts, timeout=timeout)
-
-
 class Connection:
     """A bus that events are fired at and listened to. One object a thread."""
 
     def __init__(
         self, node: str, opts: Mapping[str, Any] | None = None, *, timeout: float = 1.0
     ) -> None:
-        if node not in ("master", "minion"):
-            raise DataError(f"the node of an event bus is 'master' or 'minion', not {node!r}")
-        default = master_config if node == "master" else minion_config
+        self._node = nodes.find(node)
         self.node = node
-        self.opts = opts if opts is not None else default(None)
-        self.timeout = timeout
+        self.opts = self._node.options(opts)
+        self.timeout = timeouts.bounded(timeout, "timeout")
         limit = int(self.opts.get("max_event_size", wire.DEFAULT_MAX_EVENT_SIZE))
         self._packer = wire.EventPacker(time.time_ns, limit)
         self._publisher: Publisher | None = None
@@ -82,16 +58,11 @@ class Connection:
         self._check_running()
 
     def _check_running(self) -> None:
-        listener = open_listener(self._fires, None)
+        listener = open_listener(self._node.fires(self.opts), None)
         try:
             listener.wait_ready(self.timeout)
         finally:
             listener.close()
-
-    @property
-    def _fires(self) -> str:
-        choose = endpoints.master_fires if self.node == "master" else endpoints.minion_fires
-        return choose(self.opts)
 
     def _firing(self) -> Publisher:
         if self._pid != os.getpid():
@@ -99,8 +70,9 @@ class Connection:
                 self._publisher.leave()
             self._publisher, self._lock = None, threading.Lock()
         if self._publisher is None:
-            pull, direct = _FIRING[self.node]
-            self._publisher = Publisher(pull(self.opts), direct=direct(self.opts))
+            self._publisher = Publisher(
+                self._node.pull(self.opts), direct=self._node.direct(self.opts)
+            )
             self._pid = os.getpid()
         return self._publisher
 
@@ -110,30 +82,30 @@ class Connection:
         Args:
             tag: the event's tag.
             data: a dict; it is not changed.
-            timeout: seconds.
+            timeout: seconds; by default those of `connect`.
 
         Raises:
             NotRunningError: the bus did not answer in time.
             ValueError: the event cannot go onto a bus.
         """
+        patience = self.timeout if timeout is None else timeouts.seconds(timeout, "timeout")
         publisher = self._firing()
         with self._lock:
             event = self._packer.pack(tag, data)
-            return publisher.fire([event], self.timeout if timeout is None else timeout)
+            return publisher.fire([event], patience)
 
     def fire_events(
-        self, events: Iterable[tuple[str, Mapping[str, Any]]], timeout: float = 10.0
+        self, events: Iterable[tuple[str, Mapping[str, Any]]], timeout: float | None = 10.0
     ) -> int:
         """Fire many ``(tag, data)`` pairs, pipelined; return how many are in the journal.
 
         Raises:
             ValueError: one of them cannot go onto a bus.
         """
-        pack = self._packer.pack
-        packed = (pack(tag, data) for tag, data in events)
+        patience = timeouts.seconds(timeout, "timeout")
         publisher = self._firing()
         with self._lock:
-            return publisher.fire_all(packed, timeout)
+            return publisher.fire_all(self._packer.pack_all(events), patience)
 
     def listen(
         self,
@@ -189,12 +161,11 @@ class Connection:
 
     def open_calls(self) -> Asks:
         """Return a connection over which the bus can be asked things."""
-        choose = endpoints.master_pull if self.node == "master" else endpoints.minion_pull
-        return rpc.open_connection(choose(self.opts))
+        return rpc.open_connection(self._node.pull(self.opts))
 
     def open_listener(self, prefix: str) -> Listener:
         """Return a listener to what begins with ``prefix``, in force."""
-        return open_listener(self._fires, prefix)
+        return open_listener(self._node.fires(self.opts), prefix)
 
     def open_journal(self) -> JournalReader | None:
         """Return a reader of the master's journal, or None on a minion's bus."""
@@ -217,81 +188,3 @@ class Connection:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
-
-
-class AsyncConnection:
-    """`Connection` for asyncio; each wait runs in a thread, so the loop never blocks."""
-
-    def __init__(
-        self, node: str, opts: Mapping[str, Any] | None = None, *, timeout: float = 1.0
-    ) -> None:
-        self._arguments = (node, opts)
-        self._timeout = timeout
-        self._connection: Connection | None = None
-        self._turn = asyncio.Lock()
-
-    @property
-    def connection(self) -> Connection:
-        """The connection underneath."""
-        if self._connection is None:
-            raise BusError("not connected: use 'async with bus.aconnect(...) as events'")
-        return self._connection
-
-    async def __aenter__(self) -> Self:
-        node, opts = self._arguments
-        self._connection = await asyncio.to_thread(
-            lambda: Connection(node, opts, timeout=self._timeout)
-        )
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        async with self._turn:
-            await asyncio.to_thread(self.connection.close)
-
-    async def fire(self, tag: str, data: Mapping[str, Any], timeout: float | None = None) -> int:
-        """`Connection.fire`."""
-        async with self._turn:
-            return await asyncio.to_thread(self.connection.fire, tag, data, timeout)
-
-    async def fire_events(
-        self, events: Iterable[tuple[str, Mapping[str, Any]]], timeout: float = 10.0
-    ) -> int:
-        """`Connection.fire_events`."""
-        async with self._turn:
-            return await asyncio.to_thread(self.connection.fire_events, events, timeout)
-
-    async def listen(
-        self,
-        tag: str = "*",
-        since: Since = None,
-        *,
-        match_type: str = "fnmatch",
-        timeout: float | None = None,
-        cursor: str | None = None,
-        exact: bool = False,
-        on_gap: OnGap | None = None,
-    ) -> AsyncIterator[Event]:
-        """`Connection.listen`, to be used in ``async for``; ``on_gap`` is called in a thread."""
-        listening = await asyncio.to_thread(
-            lambda: self.connection.listen(
-                tag, since, match_type=match_type, cursor=cursor, exact=exact, on_gap=on_gap
-            )
-        )
-        try:
-            left = timeout
-            while not listening.closed and (left is None or left > 0):
-                step = _POLL if left is None else min(left, _POLL)
-                event = await asyncio.to_thread(listening.next, step)
-                if event:
-                    left = timeout
-                    yield event
-                elif left is not None:
-                    left -= step
-        finally:
-            # A cancelled wait goes on in its thread for a moment: close waits for it, elsewhere.
-            await asyncio.to_thread(listening.close)

@@ -15,38 +15,46 @@ Since = int | float | str | datetime | None
 float, or ISO 8601 text), an age (``"1h"``), or with what comes next (None)."""
 
 
-def resolve_since(since: Since, journal: JournalReader, now: float | None = None) -> int:
+def resolve_since(
+    since: Since, journal: JournalReader, now: float | None = None, *, name: str = "since"
+) -> int:
     """Return the sequence number after which ``since`` begins.
 
     Args:
         since: see `Since`.
         journal: where a time is looked up.
         now: what an age counts from, in seconds since 1970; by default this moment.
+        name: what the caller knows ``since`` as, for the error.
 
     Raises:
         DataError: ``since`` cannot be read.
     """
     if isinstance(since, bool) or since is None:
-        raise DataError(f"since={since!r}: give a sequence number, a time, or an age such as '1h'")
+        raise _unreadable(since, name)
     if isinstance(since, int):
         return max(0, since)
     if isinstance(since, str) and since.isdecimal():
         return int(since)
-    return journal.seq_before(_moment(since, time.time() if now is None else now))
+    try:
+        moment = _moment(since, time.time() if now is None else now)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _unreadable(since, name) from error
+    return journal.seq_before(moment)
+
+
+def _unreadable(since: Since, name: str) -> DataError:
+    return DataError(
+        f"{name}={since!r}: give a sequence number, a time such as 2026-11-22T09:30, "
+        "or an age such as '1h'"
+    )
 
 
 def _moment(since: float | str | datetime, now: float) -> int:
     """Return a point in time in microseconds since 1970."""
-    try:
-        if isinstance(since, datetime):
-            return microseconds(since)
-        if isinstance(since, float):
-            return int(since * 1_000_000)
-        with contextlib.suppress(ValueError):
-            return microseconds(datetime.fromisoformat(since))
-        return int((now - durations.seconds(since)) * 1_000_000)
-    except (ValueError, OverflowError) as error:
-        raise DataError(
-            f"since={since!r}: give a sequence number, a time such as 2026-11-22T09:30, "
-            "or an age such as '1h'"
-        ) from error
+    if isinstance(since, datetime):
+        return microseconds(since)
+    if isinstance(since, float):
+        return int(since * 1_000_000)
+    with contextlib.suppress(ValueError):
+        return microseconds(datetime.fromisoformat(since))
+    return int((now - durations.seconds(since)) * 1_000_000)

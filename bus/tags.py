@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from bus.errors import TagError
 
@@ -20,7 +20,7 @@ _GLOB_MAGIC = re.compile(r"[*?\[]")
 Matcher = Callable[[str], bool]
 
 
-def tagify(suffix: str | Iterable[object] = "", prefix: str = "", base: str = BASE) -> str:
+def tagify(suffix: object = "", prefix: str = "", base: str = BASE) -> str:
     """Join ``base``, ``prefix`` and ``suffix`` (one part or several) with ``/``.
 
     Empty parts are left out, as ``salt.utils.event.tagify`` does.
@@ -28,8 +28,14 @@ def tagify(suffix: str | Iterable[object] = "", prefix: str = "", base: str = BA
     >>> tagify(["20261122093000123456", "ret", "web1"], "job")
     'salt/job/20261122093000123456/ret/web1'
     """
-    tail = [suffix] if isinstance(suffix, str) else list(suffix)
-    return SEPARATOR.join(text for part in (base, prefix, *tail) if (text := str(part)))
+    tail: Iterable[object] = [suffix]
+    if isinstance(suffix, Iterable) and not isinstance(suffix, str | bytes):
+        tail = suffix
+    return SEPARATOR.join(text for part in (base, prefix, *tail) if (text := _text(part)))
+
+
+def _text(part: object) -> str:
+    return part.decode(errors="replace") if isinstance(part, bytes) else str(part)
 
 
 def check_tag(tag: object) -> str:
@@ -43,7 +49,8 @@ def check_tag(tag: object) -> str:
     if type(tag) is str and 0 < len(tag) <= MAX_TAG_BYTES and tag.isascii() and tag.isprintable():
         return tag
     if not isinstance(tag, str):
-        raise TagError(f"an event tag is text, not {type(tag).__name__}")
+        hint = ": are tag and data the other way round?" if isinstance(tag, Mapping) else ""
+        raise TagError(f"an event tag is text, not {type(tag).__name__}{hint}")
     if not tag:
         raise TagError("the event tag is empty: give one such as 'myco/deploy/done'")
     found = _CONTROL.search(tag)
@@ -101,25 +108,29 @@ MATCH_TYPES = tuple(_MATCH_TYPES)
 """The values of ``match_type`` and of the option ``event_match_type``."""
 
 
-@functools.lru_cache(maxsize=512)
 def matcher(pattern: str, match_type: str = "startswith") -> Matcher:
     """Return a function that says whether a tag matches ``pattern``.
-
-    Remembered, since ``get_event`` is called with the same pattern again and again.
 
     Args:
         pattern: the text, regular expression (anchored at the start) or glob.
         match_type: one of `MATCH_TYPES`.
 
     Raises:
-        TagError: the match type is unknown, or the pattern is no regular expression.
+        TagError: the match type is unknown, or the pattern is no text or no regular expression.
     """
-    make = _MATCH_TYPES.get(match_type)
-    if make is None:
+    if not isinstance(pattern, str):
+        raise TagError(f"a tag to match is text, not {type(pattern).__name__}")
+    if match_type not in MATCH_TYPES:
         raise TagError(
             f"unknown match type {match_type!r}: use one of {', '.join(sorted(MATCH_TYPES))}"
         )
-    return make(pattern)
+    return _remembered(pattern, match_type)
+
+
+@functools.lru_cache(maxsize=512)
+def _remembered(pattern: str, match_type: str) -> Matcher:
+    """Make a matcher once: ``get_event`` is called with the same pattern again and again."""
+    return _MATCH_TYPES[match_type](pattern)
 
 
 def literal_prefix(glob: str) -> str:

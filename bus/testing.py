@@ -17,11 +17,12 @@ import time
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from bus import wire
+from bus import frames, timeouts, wire
+from bus.anative import AsyncConnection
 from bus.broker.cursors import Cursors
-from bus.errors import DataError, NotRunningError, RemoteError
+from bus.errors import DataError, NotRunningError, RemoteError, WireError
 from bus.event import SaltEvent
 from bus.feed import OnGap
 from bus.journal import JournalReader
@@ -34,6 +35,8 @@ from bus.since import Since
 from bus.sockets import Socket
 
 __all__ = ["MemoryBus", "MemoryConnection", "MemoryEvent"]
+
+T = TypeVar("T")
 
 _ADDRESS = "memory"
 _Numbered = tuple[int, bytes]
@@ -89,6 +92,10 @@ class MemoryBus:
         """
         return MemoryConnection(self, timeout=timeout)
 
+    def aconnect(self, *, timeout: float = 1.0) -> AsyncConnection:
+        """Return what `bus.aconnect` returns of a real bus; entering it raises as `connect`."""
+        return _AsyncMemoryConnection(self, timeout=timeout)
+
     def get_event(self, *, listen: bool = True, raise_errors: bool = False) -> MemoryEvent:
         """Return what `bus.event.get_event` returns of a real bus."""
         return MemoryEvent(self, listen=listen, raise_errors=raise_errors)
@@ -105,8 +112,14 @@ class MemoryBus:
 
         Raises:
             NotRunningError: `running` is False.
+            DataError: one of them could not be read again.
         """
         self.check_running()
+        for event in events:
+            try:
+                frames.check_event(event)
+            except WireError as error:
+                raise DataError(str(error)) from error
         first = len(self._raw) + 1
         at = max(self.clock() // 1000, self._times[-1] if self._times else 0)
         self._raw.extend(events)
@@ -200,6 +213,20 @@ class MemoryConnection(Connection):
         return _Journal(self._bus)
 
 
+class _AsyncMemoryConnection(AsyncConnection):
+    """`MemoryConnection` for asyncio: in the loop's own thread, as nothing waits."""
+
+    def __init__(self, bus: MemoryBus, *, timeout: float) -> None:
+        super().__init__("master", bus.opts, timeout=timeout)
+        self._bus = bus
+
+    def _connect(self) -> MemoryConnection:
+        return self._bus.connect(timeout=self._timeout)
+
+    async def _run(self, turn: Callable[[], T]) -> T:
+        return turn()
+
+
 class MemoryEvent(SaltEvent):
     """`bus.event.SaltEvent` on a `MemoryBus`: a wait returns at once when nothing is there."""
 
@@ -250,9 +277,14 @@ class MemoryEvent(SaltEvent):
             yield event
 
     async def iter_events_async(
-        self, tag: str = "", full: bool = False, match_type: str | None = None
+        self,
+        tag: str = "",
+        full: bool = False,
+        match_type: str | None = None,
+        auto_reconnect: bool = False,
     ) -> AsyncIterator[Any]:
         """Yield the events that are there."""
+        del auto_reconnect
         for event in self.iter_events(tag, full, match_type):
             yield event
 
@@ -260,9 +292,11 @@ class MemoryEvent(SaltEvent):
 class _Listening(Listening):
     """Returns at once: see `MemoryBus`."""
 
+    may_wait = False
+
     def next(self, timeout: float | None = None) -> Event | None:
         """Return the next event that matches, or None if there is none."""
-        del timeout
+        timeouts.seconds(timeout, "timeout")
         while self._feed:
             before = self._feed.after
             event = super().next(0)

@@ -6,13 +6,13 @@ announced size against them before it allocates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import msgpack
 
-from bus.errors import DataError, TagError, TooLargeError, WireError
+from bus.errors import BusError, DataError, TagError, TooLargeError, WireError
 from bus.tags import check_tag
 
 TAG_END = b"\n\n"
@@ -43,17 +43,27 @@ def _find_culprit(value: Any, error: Exception, path: str = "data") -> str:
     """Name the first value inside ``value`` that does not pack, by its path."""
     pairs: list[tuple[str, Any]] = []
     if isinstance(value, Mapping):
+        for key in value:
+            if inner := _refusal(key):
+                return f"a key of {path} is {_describe(key)}: {inner}"
         pairs = [(f"{path}[{_named(key)}]", item) for key, item in value.items()]
     elif isinstance(value, list | tuple):
         pairs = [(f"{path}[{number}]", item) for number, item in enumerate(value)]
     if path.count("[") > 50:
         return f"{error} at {path[:60]}..."
     for where, item in pairs:
-        try:
-            msgpack.packb(item)
-        except (TypeError, ValueError, OverflowError) as inner:
+        if inner := _refusal(item):
             return _find_culprit(item, inner, where)
     return f"{path} is {_describe(value)}: {error}"
+
+
+def _refusal(value: Any) -> Exception | None:
+    """Return why msgpack does not carry a value, or None."""
+    try:
+        msgpack.packb(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        return error
+    return None
 
 
 _SHOWN_BITS = 4096
@@ -81,7 +91,13 @@ def unpack(raw: bytes | memoryview) -> Any:
     try:
         # msgpack limits every announced length by the length of what it is given.
         return msgpack.unpackb(raw, strict_map_key=False, max_ext_len=0)
-    except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
+    except TypeError as error:
+        raise WireError(
+            f"a mapping in msgpack whose key is a list or a mapping: {error}"
+        ) from error
+    except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
+        if "max_ext_len" in str(error):
+            raise WireError("msgpack with a type of its own, such as its Timestamp") from error
         raise WireError(f"no valid msgpack: {error or type(error).__name__}") from error
 
 
@@ -130,6 +146,28 @@ class EventPacker:
             if len(event) <= self._max_size:
                 return event
         return _join(tag, self._packed(_stamped(tag, data, self._stamp)), self._max_size)
+
+    def pack_all(self, events: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[bytes]:
+        """Yield each ``(tag, data)`` pair as `pack` returns it.
+
+        Raises:
+            DataError: what is given is no pair.
+            BusError: as `pack`; the text says which event it was.
+        """
+        if not isinstance(events, Iterable):
+            raise DataError(f"events are (tag, data) pairs, not {type(events).__name__}")
+        pack = self.pack
+        for number, pair in enumerate(events, 1):
+            try:
+                tag, data = pair
+            except (TypeError, ValueError) as error:
+                raise DataError(
+                    f"event {number} is no (tag, data) pair: {_describe(pair)}"
+                ) from error
+            try:
+                yield pack(tag, data)
+            except BusError as error:
+                raise type(error)(f"event {number}: {error}") from error
 
     def _packed(self, data: Mapping[str, Any]) -> bytes:
         try:

@@ -163,7 +163,7 @@ class _End:
         try:
             moment = _future(until)
             if moment is None:
-                self.seq = resolve_since(until, journal)
+                self.seq = resolve_since(until, journal, name="--until")
             else:
                 self._wait = moment - time.time()
         finally:
@@ -199,7 +199,7 @@ def _from_journal(
     journal = connection.open_journal()
     assert journal is not None  # _End has made sure of it
     try:
-        after = resolve_since(since, journal)
+        after = resolve_since(since, journal, name="--since")
         upto = journal.last_seq()
         for seq, raw in journal.scan(after, min(last, upto)):
             if matches(wire.tag_of(raw)):

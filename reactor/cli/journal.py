@@ -214,8 +214,8 @@ def export(
     from bus.tags import matcher
 
     with _reader(settings.master()) as reader:
-        after = resolve_since(since, reader) if since else reader.first_seq() - 1
-        upto = resolve_since(until, reader) if until else reader.last_seq()
+        after = resolve_since(since, reader, name="--since") if since else reader.first_seq() - 1
+        upto = resolve_since(until, reader, name="--until") if until else reader.last_seq()
         total = max(0, upto - max(after, reader.first_seq() - 1))
         progress = _Progress("events", total)
         lines = export_lines(reader, matcher(glob, "fnmatch"), after, upto, progress)

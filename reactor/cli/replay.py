@@ -87,10 +87,11 @@ def command(
     if rule and rule not in {each.name for each in snapshot.rules}:
         raise click.ClickException(f"there is no rule {rule!r} in force: see 'reactor rules'")
     with reactor.journal() as journal:
-        after = resolve_since(since, journal)
+        after = resolve_since(since, journal, name="--since")
         if since.isdecimal():
             after = max(0, after - 1)  # a number is the first event, as elsewhere on this line
-        upto = min(resolve_since(until, journal) if until else sys.maxsize, journal.last_seq())
+        last = resolve_since(until, journal, name="--until") if until else sys.maxsize
+        upto = min(last, journal.last_seq())
         events = _events(journal, after, upto, glob)
         end = _time_of(journal, upto) if until else time.time()
         if dry_run:

@@ -117,7 +117,7 @@ def _journal(settings: Settings, since: str) -> Iterator[dict[str, Any]]:
     from reactor.cli.lookup import Reactor
 
     with Reactor(settings.master()).journal() as journal:
-        after = resolve_since(since, journal)
+        after = resolve_since(since, journal, name="--since")
         for seq, raw in journal.scan(max(0, after - 1) if since.isdecimal() else after):
             try:
                 event = Event.from_wire(raw, seq)

@@ -12,8 +12,8 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from bus import durations, endpoints, rpc
+from bus.anative import AsyncConnection
 from bus.errors import BusError
-from bus.native import AsyncConnection
 from reactor.http.access import Access, access_dir
 from reactor.http.auth import Authenticator, Identity
 from reactor.http.errors import HttpError

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+import bus
 import bus.event as event_module
 from bus import endpoints, wire
 from bus.broker.server import EventSockets
@@ -98,6 +99,15 @@ def test_get_event_takes_transport_as_older_releases_do(bus_process):
         get_event("master", opts=opts, transport="tcp")
     with pytest.raises(ValueError, match="'master' or 'minion'"):
         get_event("syndic", opts=opts)
+
+
+@pytest.mark.parametrize("connect", [bus.connect, get_event])
+def test_options_are_a_mapping(connect):
+    """The path of a file is what Salt's callers know, so it is said what to do with it."""
+    with pytest.raises(ValueError, match=r"a mapping, as bus.config.master_config\(PATH\) returns"):
+        connect("master", opts="/etc/reactor/master")
+    with pytest.raises(ValueError, match="'master' or 'minion', not"):
+        connect(["master"])
 
 
 def test_every_way_to_connect_reaches_the_same_bus(bus_process):

@@ -5,11 +5,13 @@ import contextlib
 import re
 from pathlib import Path
 
+import msgpack
 import pytest
 
 import bus
 from bus.errors import DataError, NotRunningError, RemoteError
 from bus.event import get_event
+from bus.tags import MATCH_TYPES
 from bus.testing import MemoryBus
 from tests.support import SECONDS, running_bus, wait_for
 
@@ -106,6 +108,136 @@ def test_what_cannot_be_fired(events):
     assert events.fire("t", {}) == 1
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({(1, 2): "x"}, "a mapping in msgpack whose key is a list"),
+        ({"x": msgpack.Timestamp(1)}, "a type of its own"),
+        ({"x": msgpack.ExtType(5, b"x")}, "a type of its own"),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_taken(either, events, data, words):
+    """What msgpack writes and nobody could read is a ValueError in each way to fire."""
+    with pytest.raises(DataError, match=words):
+        events.fire("t", data)
+    with pytest.raises(DataError, match=words):
+        events.fire_events([("t", data)])
+    with either.get_event() as salts, pytest.raises(ValueError, match=words):
+        salts.fire_event(data, "t")
+    assert events.fire("t", {}) == 1
+
+
+_WAITS = ["x", [], float("nan")]
+
+
+@pytest.mark.parametrize("wait", _WAITS, ids=repr)
+def test_a_wrong_time_out_is_named(either, events, wait):
+    """Every call that takes one says which, and that None and infinity mean for ever."""
+    with either.get_event() as salts:
+        for call, name in (
+            (lambda: salts.get_event(wait=wait), "wait="),
+            (lambda: salts.fire_event({}, "t", timeout=wait), "timeout=.* milliseconds"),
+            (lambda: salts.fire_events([], timeout=wait), "timeout=.* milliseconds"),
+            (lambda: salts.fire_master({}, "t", timeout=wait), "timeout=.* milliseconds"),
+            (lambda: events.fire("t", {}, timeout=wait), "timeout=.* seconds"),
+            (lambda: events.fire_events([], timeout=wait), "timeout=.* seconds"),
+            (lambda: events.listen(timeout=wait), "timeout=.* seconds"),
+            (lambda: events.listen().next(wait), "timeout=.* seconds"),
+        ):
+            with pytest.raises(DataError, match=f"{name}.*None to wait for ever"):
+                call()
+
+
+@pytest.mark.parametrize("wait", [None, float("inf"), 10**12])
+def test_a_time_out_without_end(either, events, wait):
+    """It is one, in each call."""
+    with either.get_event() as salts:
+        assert salts.fire_event({}, "t/1", timeout=wait)
+        assert salts.fire_events([("t/2", {})], timeout=wait) == 1
+        assert salts.get_event(wait=wait, full=True)["tag"] == "t/1"
+    listening = events.listen(since=0, timeout=wait)
+    assert events.fire("t/3", {}, timeout=wait) == 3
+    assert events.fire_events([("t/4", {})], timeout=wait) == 1
+    assert [listening.next(wait).seq, next(listening).seq] == [1, 2]
+
+
+@pytest.mark.parametrize("tag", [None, 5, b"t", ["t"]], ids=repr)
+def test_a_tag_to_match_is_text(either, events, tag):
+    """Said at once, not by a wait that ends in nothing."""
+    with either.get_event() as salts:
+        for match_type in MATCH_TYPES:
+            with pytest.raises(ValueError, match="a tag to match is text, not"):
+                salts.get_event(tag=tag, match_type=match_type)
+    with pytest.raises(ValueError, match="a tag to match is text, not"):
+        events.listen(tag)
+    with pytest.raises(ValueError, match="unknown match type"):
+        events.listen("t", match_type=["fnmatch"])
+
+
+@pytest.mark.parametrize("since", [True, {"x"}, [1], b"1", float("nan"), "", 1j], ids=repr)
+def test_since_of_a_wrong_type_is_refused(events, since):
+    """With the same words as one that cannot be read."""
+    with pytest.raises(DataError, match=r"^since=.*: give a sequence number"):
+        events.listen(since=since)
+
+
+@pytest.mark.parametrize("ahead", [4, 2**70])
+def test_since_a_number_that_is_not_there_yet_is_now(events, ahead, caplog):
+    """Such a number is of another journal: what comes next is not skipped until it is reached."""
+    events.fire_events([("t", {})] * 3)
+    listening = events.listen(since=ahead)
+    assert f"there is no event {ahead} yet" in caplog.text
+    assert events.fire("t", {}) == 4
+    assert [event.seq for event in _all(listening)] == [4]
+
+
+def test_a_cursor_beyond_the_journal_comes_back(events, caplog):
+    """As after a power cut that took the journal's end: what has these numbers now is heard."""
+    events.fire_events([("t", {})] * 3)
+    events.listen(cursor="c", since=0).close()
+    with contextlib.closing(events.open_calls()) as calls:
+        place = calls.call("cursors.get", {"name": "c"})
+        calls.call("cursors.set", {"name": "c", "bus_id": place["bus_id"], "seq": 100})
+        listening = events.listen(cursor="c")
+        assert "there is no event 100 yet" in caplog.text
+        assert calls.call("cursors.get", {"name": "c"})["seq"] == 3
+    events.fire("t", {})
+    assert [event.seq for event in _all(listening)] == [4]
+
+
+@pytest.mark.parametrize("seq", [3, -1, 10**9, "1", 1.0, True], ids=repr)
+def test_only_what_was_given_out_can_be_committed(events, seq):
+    """Else the events before it would never come again."""
+    events.fire_events([("t", {})] * 3)
+    listening = events.listen(cursor="c", since=0, auto_commit=False)
+    assert [listening.next(SECONDS).seq, listening.next(SECONDS).seq] == [1, 2]
+    with pytest.raises(DataError, match=r"cannot be committed: .* at most 2"):
+        listening.commit(seq)
+    assert listening.commit(2) == 2
+
+
+@pytest.mark.parametrize("length", [200, 2000])
+def test_a_long_prefix(events, length):
+    """However long the literal beginning of a glob is."""
+    tag = "ä" * length
+    listening = events.listen(f"{tag}/*")
+    events.fire_events([(tag, {}), (f"{tag}/x", {}), (f"{tag[:-1]}/x", {})])
+    assert [event.seq for event in _all(listening)] == [2]
+
+
+def test_salt_subscribes_to_no_tag(either):
+    """``subscribe()`` keeps nothing, as in Salt, and ``subscribe("")`` everything."""
+    with either.get_event() as salts:
+        for subscribed, kept in ((None, None), ("", {"n": 1})):
+            salts.subscribe(subscribed)
+            salts.fire_event({"n": 1, "_stamp": ""}, "a")
+            salts.fire_event({}, "b")
+            assert salts.get_event(wait=5, tag="b") is not None
+            found = salts.get_event(wait=0.1, tag="a")
+            assert (found and {"n": found["n"]}) == kept
+            salts.unsubscribe(subscribed)
+
+
 def test_salts_interface(either, events):
     """Match types, the cache of subscribed tags, full, and time-outs."""
     with either.get_event() as listener:
@@ -159,6 +291,15 @@ def test_a_cursor_by_hand(events):
     for name in ("", "x" * 201, "a\nb"):
         with pytest.raises(DataError, match="1 to 200"):
             events.listen(cursor=name)
+
+
+def test_a_look_that_finds_nothing_saves_what_is_done(events):
+    """A listener that only looks may be killed too: its last event does not come again."""
+    events.fire("t/1", {})
+    listening = events.listen("t/*", cursor="c", since=0)
+    assert listening.next(SECONDS).seq == 1
+    assert listening.next(0) is None
+    assert events.open_calls().call("cursors.get", {"name": "c"})["seq"] == 1
 
 
 def test_a_cursor_passes_over_what_does_not_match(events):

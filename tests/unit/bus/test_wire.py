@@ -76,10 +76,12 @@ def test_any_mapping_is_data():
         ),
         ({"s": {1}}, "is set"),
         ({"a": "\ud800"}, "surrogates"),
-        ({object(): 1}, "data is dict"),
+        ({object(): 1}, "a key of data is object"),
         ([], "is a dict, not list"),
         ("text", "is a dict, not str"),
         (None, "is a dict, not NoneType"),
+        ({"a": {"\ud800": 1}}, r"a key of data\['a'\] is '.ud800': .*surrogates"),
+        ({frozenset(): 1}, "a key of data is frozenset: can not serialize"),
     ],
 )
 def test_data_that_cannot_be_carried_is_named(data, words):
@@ -87,6 +89,26 @@ def test_data_that_cannot_be_carried_is_named(data, words):
     with pytest.raises(DataError, match=words) as caught:
         wire.pack_event("t", data)
     assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("events", "words"),
+    [
+        ([("t", {}), ("t",)], "event 2 is no .* pair: tuple"),
+        ([5], "event 1 is no .* pair: 5"),
+        ({"t/one": {}}, "event 1 is no .* pair: 't/one'"),
+        (5, "pairs, not int"),
+        ([("t", {}), ("", {})], "event 2: the event tag is empty"),
+        ([("t", {}), ("t", []), ("t", {})], "event 2: the data of an event is a dict"),
+        ([({"x": 1}, "t")], "event 1: an event tag is text, not dict: .* the other way round"),
+    ],
+)
+def test_of_many_the_wrong_one_is_named(events, words):
+    """By its place, counted from 1."""
+    packer = wire.EventPacker(lambda: 0)
+    with pytest.raises((DataError, TagError), match=words):
+        list(packer.pack_all(events))
+    assert len(list(packer.pack_all([("t", {}), ("u", {})]))) == 2
 
 
 def test_endless_data_is_refused():
