@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reactor.cli import output
-from reactor.cli.settings import Command, Settings, require_directory, with_json
+from reactor.cli.settings import Command, Settings, require_directory, with_json, without_log
 
 if TYPE_CHECKING:
     from bus.config import Opts
@@ -143,7 +143,8 @@ def load(opts: Mapping[str, Any], paths: Sequence[str], role: str = "master") ->
 
     if not paths:
         read = minion_config if role == "minion" else master_config
-        return ConfiguredRules(opts, read).load()
+        with without_log():
+            return ConfiguredRules(opts, read).load()
     absolute = [str(Path(path).absolute()) for path in paths]
     salt = [path for path in absolute if path.endswith(".sls")]
     rules = RuleSet(
@@ -153,7 +154,8 @@ def load(opts: Mapping[str, Any], paths: Sequence[str], role: str = "master") ->
         file_roots=opts["file_roots"],
         conf_dir=str(Path.cwd()),
     )
-    return rules.load()
+    with without_log():
+        return rules.load()
 
 
 def _document(snapshot: Snapshot, found: Sequence[Finding]) -> dict[str, Any]:
