@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -102,7 +103,7 @@ def _role(settings: Settings, *, is_minion: bool) -> tuple[str, Opts]:
 def _say_what_was_not_read(paths: Sequence[str], snapshot: Snapshot) -> None:
     """Name the folders with reactor files that no map in them names: nothing reads those."""
     for path in paths:
-        folder = Path(path).absolute()
+        folder = Path(os.path.normpath(Path(path).absolute()))
         files = folder.rglob("*.sls") if folder.is_dir() else ()
         left = [file for file in sorted(files) if str(file) not in snapshot.state.texts]
         if left:

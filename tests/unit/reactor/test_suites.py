@@ -237,7 +237,7 @@ def test_check_of_a_folder_names_reactor_files_that_nothing_reads(folder):
         f"1 reactor file (*.sls) in {folder} that no map there names was not read" in ended.stderr
     )
     (folder / "map.yaml").write_text("reactor: [{x: one.sls}]")
-    ended = run("check", folder)
+    ended = run("check", folder / "conf" / "..")
     assert ended.exit_code == 1
     assert "not read" not in ended.stderr
 
