@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reactor.cli import output
-from reactor.cli.settings import Command, Settings, require_directory, with_json
+from reactor.cli.settings import Command, Settings, require_directory, with_json, without_log
 
 if TYPE_CHECKING:
     from bus.config import Opts
@@ -102,7 +103,7 @@ def _role(settings: Settings, *, is_minion: bool) -> tuple[str, Opts]:
 def _say_what_was_not_read(paths: Sequence[str], snapshot: Snapshot) -> None:
     """Name the folders with reactor files that no map in them names: nothing reads those."""
     for path in paths:
-        folder = Path(path).absolute()
+        folder = Path(os.path.normpath(Path(path).absolute()))
         files = folder.rglob("*.sls") if folder.is_dir() else ()
         left = [file for file in sorted(files) if str(file) not in snapshot.state.texts]
         if left:
@@ -143,7 +144,8 @@ def load(opts: Mapping[str, Any], paths: Sequence[str], role: str = "master") ->
 
     if not paths:
         read = minion_config if role == "minion" else master_config
-        return ConfiguredRules(opts, read).load()
+        with without_log():
+            return ConfiguredRules(opts, read).load()
     absolute = [str(Path(path).absolute()) for path in paths]
     salt = [path for path in absolute if path.endswith(".sls")]
     rules = RuleSet(
@@ -153,7 +155,8 @@ def load(opts: Mapping[str, Any], paths: Sequence[str], role: str = "master") ->
         file_roots=opts["file_roots"],
         conf_dir=str(Path.cwd()),
     )
-    return rules.load()
+    with without_log():
+        return rules.load()
 
 
 def _document(snapshot: Snapshot, found: Sequence[Finding]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def findings(
     for path, text in texts.items():
         here = [rule for rule in rules if rule.source.path == path]
         if any(rule.style == "native" for rule in here):
-            found += native_findings(text, path, functions)
+            found += native_findings(text, path, functions, opts["reactor_notify"])
             fires += fires_of(text, path, [rule for rule in here if rule.enabled])
         elif here:
             found += salt_findings(text, path, functions, _uses(templates, text, path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -48,11 +49,11 @@ def command(ctx: click.Context, file: Path, globs: tuple[str, ...], as_json: boo
 
 
 def _globs_of(settings: Settings, file: Path) -> list[str]:
-    """Return the globs under which the configuration's map names a file."""
-    from reactor.engine.sources import ConfiguredRules
+    """Return the globs under which a map names a file: of the configuration, or of what runs."""
+    from reactor.cli.lookup import Reactor
 
-    path = str(file.absolute())
-    snapshot = ConfiguredRules(settings.master()).load()
+    path = os.path.normpath(file.absolute())
+    snapshot = Reactor(settings.master()).rules()
     return [
         rule.patterns[0]
         for rule in snapshot.rules

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import sqlite3
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from bus.errors import BusError, JournalError, NotRunningError, WireError
 from bus.journal import JournalReader, journal_path
 from bus.record import Event
 from bus.tags import matcher
+from reactor.cli.settings import without_log
 
 # What reads rules takes as long as all else together, and a running reactor may know enough.
 if TYPE_CHECKING:
@@ -65,12 +65,8 @@ class Reactor:
 
         paths = dict.fromkeys((*self.opts["rules"], *self.status.get("paths", ())))
         opts = self.opts.with_(rules=tuple(paths))
-        logger = logging.getLogger("reactor")
-        before, logger.disabled = logger.disabled, True
-        try:
+        with without_log():
             return ConfiguredRules(opts, self._read).load().switched(self._switches())
-        finally:
-            logger.disabled = before
 
     def _switches(self) -> dict[str, Switch]:
         """Return the rules that are switched off, from the file: it is never behind."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -256,6 +257,19 @@ def _unshield(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_unshield(item) for item in value)
     return value
+
+
+@contextlib.contextmanager
+def without_log() -> Iterator[None]:
+    """Keep from the terminal what the daemons log of what a command reads, and tells itself."""
+    import logging
+
+    before = logging.root.manager.disable
+    logging.disable()
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def with_json(function: F) -> F:

@@ -16,11 +16,11 @@ import yaml
 from jinja2 import Environment, nodes
 from jinja2.exceptions import TemplateSyntaxError
 
-from bus.yamlfile import YamlError, load
+from bus.yamlfile import Lines, YamlError, load
 from reactor.errors import RuleError
 from reactor.rules.expressions import Compiler, ExpressionError
 from reactor.rules.model import Call
-from reactor.rules.reactions import read_calls
+from reactor.rules.reactions import Warn, read_calls
 from reactor.rules.templates import Templates
 
 _BLOCK = re.compile(r"\{%-?\s*(.*?)\s*-?%\}|\{#.*?#\}|\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)
@@ -113,6 +113,18 @@ def convert(text: str, file: str, globs: Sequence[str], name: str) -> tuple[str,
     dumped = yaml.safe_dump(rules, sort_keys=False, allow_unicode=True, width=96) if rules else ""
     dumped = re.sub(r"^  'on':", "  on:", dumped, flags=re.MULTILINE)
     return dumped, sorted(one.troubles, key=lambda trouble: trouble.line)
+
+
+def oddities(text: str, file: str) -> list[Trouble]:
+    """Return what of a reactor file will be read in another way than somebody may expect.
+
+    Each part is looked at by itself, so what is not whole in it is nothing odd.
+    """
+    found: list[RuleError] = []
+    one = _Conversion(text, file)
+    for branch in one.branches():
+        one.calls(branch, found.append)
+    return [Trouble(odd.line, one.shown(f"{odd.path}: {odd.problem}")) for odd in found]
 
 
 class _Conversion:
@@ -262,18 +274,7 @@ class _Conversion:
 
     def actions(self, branch: _Branch) -> list[dict[str, Any]]:
         """Return the actions of what stands under the same conditions."""
-        text = _at_lines(branch.lines)
-        try:
-            value, lines = load(text, self._file)
-            if value is None:
-                return []
-            calls = read_calls(value, lines, self._file, {}, lambda _text: None)
-        except YamlError as error:
-            self._trouble(error.line, f"{error.problem}: a reaction must stand in one branch")
-            return []
-        except RuleError as error:
-            self._trouble(error.line, error.problem)
-            return []
+        calls, lines = self.calls(branch, lambda _warning: None)
         found = []
         for call in calls:
             place = lines.at((call.ident,)) if not _HELD.search(call.ident) else lines.at(())
@@ -282,8 +283,27 @@ class _Conversion:
                 found.append(action)
         return found
 
+    def calls(self, branch: _Branch, warn: Warn) -> tuple[Sequence[Call], Lines]:
+        """Read what stands under the same conditions.
+
+        Args:
+            branch: the part of the file.
+            warn: is told what is read in another way than somebody may expect.
+        """
+        text = _at_lines(branch.lines)
+        lines = Lines()
+        try:
+            value, lines = load(text, self._file)
+            if value is not None:
+                return read_calls(value, lines, self._file, {}, warn), lines
+        except YamlError as error:
+            self._trouble(error.line, f"{error.problem}: a reaction must stand in one branch")
+        except RuleError as error:
+            self._trouble(error.line, error.problem)
+        return (), lines
+
     def _action(self, call: Call, line: int) -> dict[str, Any] | None:
-        ident = self._text_value(call.ident)
+        ident = self.shown(call.ident)
         if call.kind == "caller":
             self._trouble(line, f"{ident}: caller reactions run on minions: keep this file")
             return None
@@ -315,11 +335,15 @@ class _Conversion:
             return [self._value(item) for item in value]
         return value
 
+    def shown(self, text: str) -> str:
+        """Return a text with the values in it as they stand in the file."""
+        return _HELD.sub(lambda found: "{{ " + self._held[int(found[1])] + " }}", text)
+
     def _text_value(self, text: str) -> str:
         whole = _HELD.fullmatch(text)
         if whole and int(whole[1]) in self._bare:
             return "{{ " + self._bare[int(whole[1])] + " }}"
-        return _HELD.sub(lambda found: "{{ " + self._held[int(found[1])] + " }}", text)
+        return self.shown(text)
 
 
 def _at_lines(lines: Sequence[tuple[int, str]]) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import fnmatch
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from bus.errors import LoadError
 from bus.yamlfile import Lines, YamlError, load
 from reactor.errors import path_text
+from reactor.rules.converting import oddities
 from reactor.rules.model import Rule
 from reactor.rules.templates import Uses
 
@@ -22,19 +23,7 @@ _CALL = re.compile(
     r"^\s*(?:[\w.'\"{}$\[\] -]+:\s*)?(local|cmd|runner|wheel|caller)\.([A-Za-z_][\w.]*)",
     re.MULTILINE,
 )
-_REQUISITES = "require|watch|onchanges|onfail|prereq|require_in|watch_in|onchanges_in|onfail_in"
-_WITHOUT_EFFECT: Sequence[tuple[re.Pattern[str], str]] = (
-    (
-        re.compile(rf"^\s*-\s+({_REQUISITES}):", re.MULTILINE),
-        "has no effect: reactions run in the order of the file, which 'order' changes",
-    ),
-    (
-        re.compile(r"^\s*-\s+(ret):", re.MULTILINE),
-        "starts nothing: there are no returners; a rule on 'salt/job/*/ret/*' sees each return",
-    ),
-)
-"""What of Salt's means nothing in a reaction here, and why."""
-
+_RETURNER = re.compile(r"^\s*-\s+(ret):", re.MULTILINE)
 _OLD = re.compile(r"^\s*(?:-\s*)?(cmd\.[\w.]+|expr_form|arg|kwarg):", re.MULTILINE)
 _QUOTED = re.compile(r"'([^']{1,80})'")
 _TEMPLATE = re.compile(r"\{\{.*?\}\}", re.DOTALL)
@@ -208,8 +197,17 @@ def _below(rule: str, path: tuple[Any, ...], listed: Any) -> Iterator[_Action]:
             yield from _below(rule, at, rescue)
 
 
-def native_findings(text: str, file: str, functions: Functions) -> list[Finding]:
-    """Return what is odd about a native file that can be loaded."""
+def native_findings(
+    text: str, file: str, functions: Functions, recipients: Collection[str] | None = None
+) -> list[Finding]:
+    """Return what is odd about a native file that can be loaded.
+
+    Args:
+        text: the file.
+        file: its path.
+        functions: those that its actions may name.
+        recipients: whom ``notify`` may name; None if that is not known.
+    """
     try:
         value, lines = load(text, file)
     except YamlError:
@@ -219,6 +217,9 @@ def native_findings(text: str, file: str, functions: Functions) -> list[Finding]
         for action in _actions(value)
         for finding in _call_findings(action, text, file, lines, functions)
     ]
+    if recipients is not None:
+        for action in _actions(value):
+            found += _notify_findings(action, text, file, lines, recipients)
     return found + list(_pattern_findings(value, text, file, lines))
 
 
@@ -243,6 +244,18 @@ def _call_findings(
             where = path_text((*action.path, kind))
             column = column_of(text, line, f"'{kind}'" if misplaced else f"'{name}'")
             yield Finding(file, line, column, severity, f"{where}: {message}")
+
+
+def _notify_findings(
+    action: _Action, text: str, file: str, lines: Lines, recipients: Collection[str]
+) -> Iterator[Finding]:
+    name = action.value.get("notify")
+    if isinstance(name, str) and name not in recipients:
+        known = ", ".join(sorted(recipients)) or "none"
+        path = (*action.path, "notify")
+        line = lines.at(path)
+        message = f"{path_text(path)}: unknown {name!r}: the option reactor_notify has {known}"
+        yield Finding(file, line, column_of(text, line, f"'{name}'"), "error", message)
 
 
 def _pattern_findings(value: Any, text: str, file: str, lines: Lines) -> Iterator[Finding]:
@@ -305,13 +318,12 @@ def salt_findings(
         problem = functions.problem(kind, match[2].rstrip("."), None, None)
         if problem:
             found.append(_at(text, file, match.start(1), problem[0], problem[1]))
-    for pattern, why in _WITHOUT_EFFECT:
-        found += [
-            _at(text, file, match.start(1), "warning", f"'{match[1]}' {why}")
-            for match in pattern.finditer(text)
-        ]
+    why = "'ret' starts nothing: there are no returners; a rule on 'salt/job/*/ret/*' sees returns"
+    found += [_at(text, file, ret.start(1), "warning", why) for ret in _RETURNER.finditer(text)]
+    for odd in oddities(text, file):
+        found.append(_on_line(text, file, odd.line, "warning", odd.problem))
     for message, line in _missing(uses, functions) if uses else ():
-        found.append(Finding(file, line, column_of(text, line, message), "error", message))
+        found.append(_on_line(text, file, line, "error", message))
     old = _OLD.search(text)
     if old:
         message = (
@@ -329,6 +341,10 @@ def _missing(uses: Uses, functions: Functions) -> Iterator[tuple[str, int]]:
         problem = functions.template_problem(name)
         if problem:
             yield problem, line
+
+
+def _on_line(text: str, file: str, line: int, severity: Severity, message: str) -> Finding:
+    return Finding(file, line, column_of(text, line, message), severity, message)
 
 
 def _at(text: str, file: str, place: int, severity: Severity, message: str) -> Finding:

@@ -24,12 +24,18 @@ _OPTIONS = frozenset(
 )
 """What Salt's own clients take beside target and arguments."""
 
+_REQUISITES = frozenset(
+    {"require", "watch", "onchanges", "onfail", "prereq", "listen_in", "require_any", "watch_any"}
+    | {"require_in", "watch_in", "onchanges_in", "onfail_in", "prereq_in"}
+)
+"""What orders states in Salt, and not reactions, there either."""
+
 _DEFAULT_ORDER = 10_000
 """Salt numbers reactions without an order from here on."""
 
 _LAST_ORDER = 1_000_000
 
-Warn = Callable[[str], None]
+Warn = Callable[[RuleError], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +185,11 @@ def _warn_of_unknown(options: Mapping[str, Any], place: _Place, warn: Warn) -> N
     """Say what stands beside the arguments and means nothing: mostly a key with a slip in it."""
     for name in options:
         if name not in _OPTIONS:
-            near = difflib.get_close_matches(name, (*_OPTIONS, *_KEYS), 1)
+            near = difflib.get_close_matches(name, (*_OPTIONS, *_KEYS), 1, 0.7)
             hint = f"did you mean {near[0]!r}?" if near else "arguments belong into 'args'"
-            where = ": ".join(map(str, place.path[:2]))
-            warn(f"{place.file}: {where}: {name!r} is not known and has no effect: {hint}")
+            if name in _REQUISITES:
+                hint = "reactions run in the order of the file, which 'order' changes"
+            warn(place.error(f"{name!r} is not known and has no effect: {hint}"))
 
 
 def _master_arguments(
@@ -218,8 +225,7 @@ def _arguments(
     if new is None:
         return _old_args(old_args), _old_kwargs(old_kwargs, place)
     if old_args is not None or old_kwargs is not None:
-        name = ": ".join(map(str, place.path[:2]))
-        warn(f"{place.file}: {name}: 'args' is used, 'arg' and 'kwarg' beside it are not")
+        warn(place.error("'args' is used, 'arg' and 'kwarg' beside it are not"))
     return _new_arguments(new)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from reactor.errors import RuleError
 from reactor.rules.model import Call, Functions, Plan, Source
 from reactor.rules.policies import Policy
 from reactor.rules.policies.mode import Mode
-from reactor.rules.reactions import read_calls
+from reactor.rules.reactions import Warn, read_calls
 from reactor.rules.shapes import Shapes
 from reactor.rules.templates import SaltFunctions, Template
 
@@ -73,9 +73,7 @@ class ReactorFile:
             except RuleError as error:
                 raise RuleError(error.problem, error.file, error.line, error.path) from error
 
-    def _read(
-        self, text: str, warn: Callable[[str], None] | None = None
-    ) -> tuple[tuple[Call, ...], Lines]:
+    def _read(self, text: str, warn: Warn | None = None) -> tuple[tuple[Call, ...], Lines]:
         try:
             value, lines = load(text, self._path)
         except YamlError as error:
@@ -88,10 +86,12 @@ class ReactorFile:
         """Read a text with placeholders in it, of which nobody should be told."""
         return self._read(text, self._refuse)
 
-    def _refuse(self, warning: str) -> None:
-        raise RuleError(warning, self._path)
+    @staticmethod
+    def _refuse(warning: RuleError) -> None:
+        raise warning
 
-    def _warn(self, text: str) -> None:
+    def _warn(self, warning: RuleError) -> None:
+        text = f"{warning.file}: {warning.path}: {warning.problem}"
         # Once for each version of the file: events come by the thousand.
         if text not in self._warned:
             self._warned.add(text)

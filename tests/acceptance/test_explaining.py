@@ -52,6 +52,17 @@ def _json(system, *arguments, code=0):
     return json.loads(system.run(*arguments, "--json", code=code).stdout)
 
 
+def test_convert_knows_the_tags_of_what_runs(tmp_path):
+    """A file that only --rules brought into force needs no --on, however its path is written."""
+    folder = tmp_path / "salt"
+    folder.mkdir()
+    (folder / "ping.sls").write_text("a: {local.test.ping: [{tgt: x}]}\n")
+    (folder / "map.yaml").write_text("reactor: [{my/salts: ping.sls}]\n")
+    with running(tmp_path, "--rules", str(folder / "map.yaml")) as system:
+        native = system.run("convert", f"{folder}/../salt/ping.sls").stdout
+    assert "on: my/salts" in native
+
+
 def test_why_names_the_condition_and_its_values(system):
     """The value that made it false stands in one short line."""
     seq = system.fire("my/hello", {"n": 1, "password": "hunter2"})

@@ -150,6 +150,16 @@ class TestProgram:
         assert result.stderr.count("\n") == 1
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.parametrize(
+        ("answer", "code", "told"),
+        [("", 2, "nobody is there to answer: add --yes"), ("n\n", 1, "nothing was dropped")],
+    )
+    def test_nothing_is_dropped_without_a_yes(self, conf, answer, code, told):
+        """Where there is nobody to ask, and where the answer is no."""
+        result = invoke("dead", "drop", "--all", "--config", conf, input=answer)
+        assert result.exit_code == code
+        assert told in result.stderr
+
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
     def test_output_that_has_no_room_is_named(self):
         """A full disk behind the output is not taken for one of ours."""

@@ -177,9 +177,15 @@ def test_check_of_reactor_files(folder):
         ),
         (
             "a:\n  local.test.ping:\n  - tgt: x\n  - require:\n    - local: b",
-            4,
-            "warning: 'require' has no effect",
+            2,
+            "'require' is not known and has no effect: reactions run in the order of the file",
         ),
+        (
+            "{% if data.x %}\na {{ tag }}:\n  local.test.ping:\n  - tgt: x\n  - tgt_typ: list\n{% endif %}",
+            3,
+            "warning: a {{ tag }}: local.test.ping: 'tgt_typ' is not known and has no effect",
+        ),
+        ("a:\n  local.test.echo:\n  - tgt: x\n  - text: hi", 2, "belong into 'args'"),
         ("a:\n  local.test.ping:\n  - tgt: x\n  - ret: smtp", 4, "warning: 'ret' starts nothing"),
         (
             "a:\n  local.state.apply:\n  - tgt: x",
@@ -210,6 +216,18 @@ def test_check_lets_a_file_give_names_values_itself(folder):
     assert run("check", folder / "good.sls").output.strip() == "1 rule, no problems"
 
 
+def test_check_knows_whom_notify_may_name(folder):
+    """Whom the option reactor_notify has not is found before there is an alarm to send."""
+    (folder / "conf" / "master").write_text("reactor_notify:\n  ops: {via: slack, url: chat}\n")
+    (folder / "n.yaml").write_text("a:\n  on: x\n  do: [{notify: oops, text: hi}]\n")
+    ended = run("check", folder / "n.yaml")
+    assert ended.exit_code == 1
+    told = "n.yaml:3:17: error: a.do[0].notify: unknown 'oops': the option reactor_notify has ops"
+    assert told in ended.stdout
+    (folder / "n.yaml").write_text("a:\n  on: x\n  do: [{notify: ops, text: hi}]\n")
+    assert run("check", folder / "n.yaml").exit_code == 0
+
+
 def test_check_of_a_folder_names_reactor_files_that_nothing_reads(folder):
     """A folder of Salt's files alone is not checked by its name, and that is said."""
     (folder / "one.sls").write_text("{% if %}")
@@ -219,7 +237,7 @@ def test_check_of_a_folder_names_reactor_files_that_nothing_reads(folder):
         f"1 reactor file (*.sls) in {folder} that no map there names was not read" in ended.stderr
     )
     (folder / "map.yaml").write_text("reactor: [{x: one.sls}]")
-    ended = run("check", folder)
+    ended = run("check", folder / "conf" / "..")
     assert ended.exit_code == 1
     assert "not read" not in ended.stderr
 

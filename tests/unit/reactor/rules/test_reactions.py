@@ -124,7 +124,9 @@ def test_args_beats_arg_and_kwarg():
     warnings = []
     [call] = _read("a: {local.x.y: [{tgt: x}, {args: [1]}, {arg: [2]}, {kwarg: {b: 3}}]}", warnings)
     assert (call.args, call.kwargs) == ((1,), {})
-    assert warnings == ["r.sls: a: local.x.y: 'args' is used, 'arg' and 'kwarg' beside it are not"]
+    [warning] = warnings
+    assert (warning.file, warning.line, warning.path) == ("r.sls", 1, "a: local.x.y")
+    assert warning.problem == "'args' is used, 'arg' and 'kwarg' beside it are not"
 
 
 def test_the_order():
@@ -186,6 +188,6 @@ def test_a_key_that_means_nothing(text, word):
     """It is passed on as Salt does, and said: mostly it is a slip of the finger."""
     warnings = []
     _read(text, warnings)
-    assert len(warnings) == 1
-    assert warnings[0].startswith("r.sls: a: ")
-    assert word in warnings[0]
+    [warning] = warnings
+    assert (warning.file, warning.path.partition(":")[0]) == ("r.sls", "a")
+    assert word in warning.problem
