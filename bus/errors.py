@@ -8,9 +8,11 @@ class BusError(Exception):
 
     Attributes:
         status: the HTTP status that says the same to a web client.
+        kept: of events that were fired together, how many are on the bus, from the first on.
     """
 
     status = 500
+    kept = 0
 
 
 class NotRunningError(BusError):

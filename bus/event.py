@@ -19,7 +19,7 @@ from typing import Any, Self
 from bus import nodes, timeouts, wire
 from bus.ainput import wait_for_input
 from bus.config import Opts
-from bus.errors import BusError, DataError, ListenerLimitError, NotRunningError, WireError
+from bus.errors import BusError, DataError, ListenerLimitError, NotRunningError, TagError, WireError
 from bus.feed import MAX_GAPS, Gap
 from bus.listener import Heard, Listener, open_listener
 from bus.publisher import Publisher
@@ -420,15 +420,23 @@ class SaltEvent:
             timeout: milliseconds without progress after which to give up; None for never.
 
         Returns:
-            How many are in the journal.
+            How many are in the journal, from the first on: fewer if the bus cannot be reached
+            in time, or could not keep them (and the log says why).
 
         Raises:
-            ValueError: one of them cannot go onto a bus.
+            ValueError: one of them cannot go onto a bus; its ``kept`` says how many before it are
+                in the journal.
         """
         patience = timeouts.milliseconds(timeout, "timeout")
         publisher = self._firing()
         with self._lock:
-            return publisher.fire_all(self._packer.pack_all(events), patience)
+            try:
+                return publisher.fire_all(self._packer.pack_all(events), patience)
+            except (DataError, TagError):
+                raise
+            except BusError as error:
+                self._not_fired(error)
+                return error.kept
 
     def fire_master(self, data: Mapping[str, Any], tag: str, timeout: float | None = 1000) -> bool:
         """Fire an event to the master, by way of this minion's bus.
@@ -452,11 +460,14 @@ class SaltEvent:
             except DataError:
                 raise
             except BusError as error:
-                if self.raise_errors:
-                    raise
-                log.warning("not fired: %s", error)
+                self._not_fired(error)
                 return False
         return True
+
+    def _not_fired(self, error: BusError) -> None:
+        if self.raise_errors:
+            raise error
+        log.warning("not fired: %s", error)
 
     # -- the wire -------------------------------------------------------------------------
 

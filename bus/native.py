@@ -101,6 +101,8 @@ class Connection:
 
         Raises:
             ValueError: one of them cannot go onto a bus.
+            BusError: the bus could not keep them. In both cases ``kept`` of the error says how
+                many before that are in the journal.
         """
         patience = timeouts.seconds(timeout, "timeout")
         publisher = self._firing()

@@ -246,7 +246,8 @@ class Publisher:
             How many are kept, in order from the first.
 
         Raises:
-            BusError: the bus refused some; those before are kept.
+            BusError: the bus refused some, or ``events`` ended in one; its ``kept`` says how many
+                before that are kept.
         """
         pipeline = _Pipeline(self, timeout)
         try:
@@ -254,13 +255,18 @@ class Publisher:
                 if not pipeline.push(batch):
                     break
             pipeline.finish()
+        except BusError as error:
+            pipeline.settle()
+            error.kept = pipeline.kept
+            raise
         finally:
             pipeline.abandon()
         if pipeline.gave_up:
             self._drop_unsent()
-            error = self._told_to_wait()
-            if error:
-                raise error
+            slower = self._told_to_wait()
+            if slower:
+                slower.kept = pipeline.kept
+                raise slower
         return pipeline.kept
 
     def wait(self, done: Callable[[], bool], timeout: float | None) -> bool:
@@ -401,11 +407,15 @@ class _Pipeline:
         return True
 
     def finish(self) -> None:
-        """Wait for the answers that are open."""
-        if not self.gave_up:
-            self._wait_below(1)
+        """Wait for the answers that are open; raise what one of them said."""
+        self.settle()
         if self._error:
             raise self._error
+
+    def settle(self) -> None:
+        """Wait for the answers that are open."""
+        while self._open and self._wait_for_one():
+            pass
 
     def abandon(self) -> None:
         """Let go of what has no answer."""
@@ -414,20 +424,25 @@ class _Pipeline:
 
     def _wait_below(self, limit: int) -> bool:
         while len(self._open) >= limit and not self._error:
-            if not self._publisher.wait(self._fewer_than(len(self._open)), self._timeout):
-                self.gave_up = True
+            if not self._wait_for_one():
                 return False
         return self._error is None
 
-    def _fewer_than(self, count: int) -> Callable[[], bool]:
-        return lambda: len(self._open) < count
+    def _wait_for_one(self) -> bool:
+        """Wait until fewer are open; False once there was no progress."""
+        count = len(self._open)
+        if not self.gave_up:
+            self.gave_up = not self._publisher.wait(lambda: len(self._open) < count, self._timeout)
+        return not self.gave_up
 
     def _done(self, key: tuple[bytes, int], _seq: int | None, error: BusError | None) -> None:
         count = self._open.pop(key, 0)
         if error:
-            self._error = self._error or error
-            # At once: sent again, what follows would be kept without what it followed.
-            self.abandon()
+            self._error = error  # of what is still open, all came before it
+            # At once: sent again, what follows would be kept without what it followed. What came
+            # before may still be answered: a refusal does not wait for the journal.
+            while self._open and next(reversed(self._open)) > key:
+                self._publisher.abandon(*self._open.popitem()[0])
         else:
             self.kept += count
 
@@ -435,12 +450,17 @@ class _Pipeline:
 def _batches(events: Iterable[bytes]) -> Iterable[list[bytes]]:
     batch: list[bytes] = []
     size = 0
-    for event in events:
-        # A large event goes alone: the bus limits a fire to the largest event that it allows.
-        if batch and (len(batch) >= BATCH_EVENTS or size + len(event) > BATCH_BYTES):
+    try:
+        for event in events:
+            # A large event goes alone: the bus limits a fire to the largest event that it allows.
+            if batch and (len(batch) >= BATCH_EVENTS or size + len(event) > BATCH_BYTES):
+                yield batch
+                batch, size = [], 0
+            batch.append(event)
+            size += len(event)
+    except BusError:
+        if batch:
             yield batch
-            batch, size = [], 0
-        batch.append(event)
-        size += len(event)
+        raise
     if batch:
         yield batch

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from bus import frames, timeouts, wire
 from bus.anative import AsyncConnection
 from bus.broker.cursors import Cursors
-from bus.errors import DataError, NotRunningError, RemoteError, WireError
+from bus.errors import BusError, DataError, NotRunningError, RemoteError, WireError
 from bus.event import SaltEvent
 from bus.feed import OnGap
 from bus.journal import JournalReader
@@ -319,11 +319,15 @@ class _Publisher(Publisher):
     def fire_all(self, events: Iterable[bytes], timeout: float | None = 10.0) -> int:
         del timeout
         kept = 0
-        for event in events:
-            if not self._bus.running:
-                break
-            self._bus.append([event])
-            kept += 1
+        try:
+            for event in events:
+                if not self._bus.running:
+                    break
+                self._bus.append([event])
+                kept += 1
+        except BusError as error:
+            error.kept = kept
+            raise
         return kept
 
     def send(

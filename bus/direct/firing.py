@@ -97,7 +97,6 @@ class DirectLine:
         while True:
             answer = None
             if self.open():
-                look = _FIRST_LOOK
                 answer = self._exchange(question, deadline)
             if answer and answer.kind in (frames.ACKNOWLEDGED, frames.REFUSED):
                 return answer

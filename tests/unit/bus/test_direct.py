@@ -201,6 +201,35 @@ def test_a_bus_that_does_not_answer(bus_process, line):
     assert _numbers(bus_process.opts)[-1] == 3
 
 
+def test_a_bus_that_hangs_up_each_time_is_not_hammered(place, monkeypatch):
+    """Such as one that allows no message as long as this one: the pauses grow."""
+    path, now, pauses = place / "line.ipc", [0.0], []
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        now[0] += seconds
+
+    def hang_up():
+        for _ in range(1000):
+            try:
+                server.accept()[0].close()
+            except OSError:
+                return
+
+    monkeypatch.setattr("bus.direct.firing.time.sleep", sleep)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        line = DirectLine(path, lambda: now[0])
+        assert line.fire(b"p", 1, _body(1), 5.0) is None
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert pauses[:-1] == sorted(pauses[:-1])
+    assert len(pauses) < 100
+
+
 def test_without_a_bus_the_other_way_waits_for_one(bus_process, line):
     """Whose bus starts while he waits need not try again."""
     bus_process.kill()

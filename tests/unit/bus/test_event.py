@@ -184,13 +184,24 @@ def test_a_bus_that_cannot_keep_it_is_false_and_said(place, master_opts, monkeyp
     def fail(*_):
         raise JournalError("the disk is full")
 
+    def fail_after_two(*_):
+        error = JournalError("the disk is still full")
+        error.kept = 2
+        raise error
+
     monkeypatch.setattr(Publisher, "fire", fail)
+    monkeypatch.setattr(Publisher, "fire_all", fail_after_two)
     with get_event("master", opts=master_opts, listen=False) as made:
         assert made.fire_event({}, "t") is False
-    assert "the disk is full" in caplog.text
+        assert "the disk is full" in caplog.text
+        assert made.fire_events([("t", {})] * 3) == 2
+        assert "the disk is still full" in caplog.text
     made = get_event("master", opts=master_opts, listen=False, raise_errors=True)
-    with made, pytest.raises(JournalError):
-        made.fire_event({}, "t")
+    with made:
+        with pytest.raises(JournalError):
+            made.fire_event({}, "t")
+        with pytest.raises(JournalError):
+            made.fire_events([("t", {})])
 
 
 def test_many_are_fired_at_once(events, bus_process):

@@ -216,8 +216,9 @@ def test_nothing_is_kept_after_what_was_refused(bus_process):
     """What was on the way behind it is not: the journal has what came before, and no more."""
     publisher = Publisher(endpoints.master_pull(bus_process.opts))
     big = b"t\n\n" + wire.pack({"x": "y" * 1_048_576})
-    with pytest.raises(TooLargeError):
+    with pytest.raises(TooLargeError) as caught:
         publisher.fire_all([*map(_event, range(300)), big, *map(_event, range(300, 3000))])
+    assert caught.value.kept == 300
     assert publisher.fire([_event(9000)], 10) == 301
     assert _numbers(bus_process.opts) == [*range(300), 9000]
     publisher.close()

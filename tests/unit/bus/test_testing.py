@@ -127,6 +127,18 @@ def test_what_could_not_be_read_again_is_not_taken(either, events, data, words):
     assert events.fire("t", {}) == 1
 
 
+def test_how_many_before_a_wrong_one_are_kept(either, events):
+    """All, whatever they were sent with; the error says so, and one can go on from there."""
+    pairs = [("t", {"n": number}) for number in range(1000)]
+    with either.get_event() as salts:
+        for fire_events in (events.fire_events, salts.fire_events):
+            before = len(either.tags)
+            with pytest.raises(ValueError, match="event 701: the event tag is empty") as caught:
+                fire_events([*pairs[:700], ("", {}), *pairs[701:]])
+            assert caught.value.kept == len(either.tags) - before == 700
+            assert fire_events(pairs[caught.value.kept :]) == 300
+
+
 _WAITS = ["x", [], float("nan")]
 
 
