@@ -24,7 +24,7 @@ from reactor.rules.maps import read_map
 from reactor.rules.model import Source
 from reactor.rules.snapshot import Problem, Snapshot
 from reactor.rules.sources import Finder
-from reactor.rules.templates import Templates, Uses
+from reactor.rules.templates import Templates
 
 _ON_MASTER = {
     "caller": "'caller' runs on the minion whose reactor it is, and these are the master's rules: "
@@ -64,18 +64,21 @@ def findings(
             found += native_findings(text, path, functions, opts["reactor_notify"])
             fires += fires_of(text, path, [rule for rule in here if rule.enabled])
         elif here:
-            found += salt_findings(text, path, functions, _uses(templates, text, path))
+            found += _of_salt(text, path, templates, functions)
     found += loop_findings(fires)
     found += _map_findings(snapshot, opts, reactor_map)
     return sorted(set(found), key=lambda one: (one.file, one.line, one.column, one.message))
 
 
-def _uses(templates: Templates, text: str, path: str) -> Uses | None:
-    """Return what a reactor file expects to be there, unless nobody can tell."""
+def _of_salt(text: str, path: str, templates: Templates, functions: Functions) -> list[Finding]:
+    """Return what is odd about a reactor file that can be loaded."""
     try:
-        return templates.uses(text, path)
-    except (RuleError, RecursionError):
-        return None  # it has been said why
+        uses = templates.uses(text, path)
+    except RuleError as error:
+        return [Finding(path, error.line, 0, "error", error.problem)]
+    except RecursionError:
+        return [Finding(path, 0, 0, "error", "the template nests too deeply")]
+    return salt_findings(text, path, functions, uses)
 
 
 def _functions(opts: Mapping[str, Any], role: str) -> Functions:

@@ -186,6 +186,7 @@ def test_check_of_reactor_files(folder):
             "warning: a {{ tag }}: local.test.ping: 'tgt_typ' is not known and has no effect",
         ),
         ("a:\n  local.test.echo:\n  - tgt: x\n  - text: hi", 2, "belong into 'args'"),
+        ("aXjinjaX9X:\n  local.test.echo:\n  - tgt: x\n  - text: hi", 2, "aXjinjaX9X: local.test"),
         ("a:\n  local.test.ping:\n  - tgt: x\n  - ret: smtp", 4, "warning: 'ret' starts nothing"),
         (
             "a:\n  local.state.apply:\n  - tgt: x",
