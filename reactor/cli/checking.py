@@ -8,6 +8,7 @@ from typing import Any
 
 from bus import loader
 from reactor.errors import RuleError
+from reactor.rules.customnames import functions_of
 from reactor.rules.findings import (
     Finding,
     Fires,
@@ -90,7 +91,17 @@ def _functions(opts: Mapping[str, Any], role: str) -> Functions:
     return Functions(
         {"local": modules, "runner": loader.runners(opts), "wheel": loader.wheels(opts)},
         _ON_MASTER,
+        _on_minions(opts),
     )
+
+
+def _on_minions(opts: Mapping[str, Any]) -> set[str]:
+    """Return the functions of the modules that the master brings to its minions."""
+    names: set[str] = set()
+    for root in opts["file_roots"].get("base", ()):
+        for path in Path(root, "_modules").glob("*.py"):
+            names |= functions_of(_text(str(path), {}), path.stem)
+    return names
 
 
 def _of_problem(problem: Problem, texts: Mapping[str, str]) -> Finding:

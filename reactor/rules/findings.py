@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bus.loader import nearest
 from bus.yamlfile import Lines, YamlError, load
 from reactor.errors import path_text
 from reactor.rules.converting import oddities
@@ -84,13 +85,18 @@ class Functions:
     Args:
         known: for each kind that runs here, functions by name.
         misplaced: for each kind that does not run here, why not, and what to do.
+        on_minions: names of functions that only minions have, for ``local``.
     """
 
     def __init__(
-        self, known: Mapping[str, Signatures], misplaced: Mapping[str, str] | None = None
+        self,
+        known: Mapping[str, Signatures],
+        misplaced: Mapping[str, str] | None = None,
+        on_minions: Collection[str] = (),
     ) -> None:
         self._known = known
         self._misplaced = misplaced or {}
+        self._on_minions = on_minions
 
     def problem(
         self, kind: str, name: str, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
@@ -106,7 +112,7 @@ class Functions:
         if kind in self._misplaced:
             return "error", self._misplaced[kind]
         known = self._known.get(kind)
-        if known is None:
+        if known is None or (kind == "local" and name in self._on_minions):
             return None
         try:
             function = known[name]
@@ -127,10 +133,15 @@ class Functions:
         """Say whether calls of this kind do not run here."""
         return kind in self._misplaced
 
-    @staticmethod
-    def _unknown(kind: str, name: str, known: Signatures, problem: str) -> tuple[Severity, str]:
+    def _unknown(
+        self, kind: str, name: str, known: Signatures, problem: str
+    ) -> tuple[Severity, str]:
         modules = getattr(known, "modules", lambda: {n.partition(".")[0] for n in known})()
-        if kind == "local" and name.partition(".")[0] not in modules:
+        module = name.partition(".")[0]
+        siblings = [each for each in self._on_minions if each.startswith(f"{module}.")]
+        if kind == "local" and siblings:
+            return "warning", nearest.describe(name, siblings)
+        if kind == "local" and module not in modules:
             return "warning", f"{problem} (on the master: the minions may have it)"
         return "error", problem
 

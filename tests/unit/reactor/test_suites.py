@@ -229,6 +229,20 @@ def test_check_knows_whom_notify_may_name(folder):
     assert run("check", folder / "n.yaml").exit_code == 0
 
 
+def test_check_knows_the_modules_that_minions_get(folder):
+    """Those below file_roots are read, not run; whoever mistypes one of theirs is still told."""
+    modules = folder / "files" / "_modules"
+    modules.mkdir(parents=True)
+    (modules / "site.py").write_text("import no_such_thing\ndef deploy(): pass\n")
+    (folder / "conf" / "master").write_text(f"file_roots: {{base: [{folder}/files]}}\n")
+    rule = "a:\n  on: x\n  do: [{local: site.deploy, tgt: '*'}]\n"
+    (folder / "m.yaml").write_text(rule)
+    assert run("check", folder / "m.yaml").stdout == "1 rule, no problems\n"
+    (folder / "m.yaml").write_text(rule.replace("deploy", "deplyo"))
+    told = run("check", folder / "m.yaml").stdout
+    assert "warning: a.do[0].local: no function 'site.deplyo': did you mean site.deploy?" in told
+
+
 def test_check_of_a_folder_names_reactor_files_that_nothing_reads(folder):
     """A folder of Salt's files alone is not checked by its name, and that is said."""
     (folder / "one.sls").write_text("{% if %}")
