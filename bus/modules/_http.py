@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import inspect
 import json
+import re
 import ssl
 import time
 import urllib.error
@@ -23,6 +24,12 @@ from bus.modules._errors import InvocationError
 
 MAX_BODY_BYTES = 786_432
 """What still fits, with the rest of a job's return, into an event of one MiB."""
+
+_SECRET_PATHS = re.compile(
+    r"hooks\.slack\.com|(?:\w+\.)?discord(?:app)?\.com|api\.telegram\.org|chat\.googleapis\.com"
+    r"|[\w-]+\.webhook\.office\.com"
+)
+"""Hosts whose addresses are secrets as a whole."""
 
 _SCHEMES = ("http", "https")
 _PRIVATE_HEADERS = ("Authorization", "Cookie")
@@ -170,10 +177,14 @@ def _check_url(url: str) -> None:
 
 
 def _without_secrets(url: str) -> str:
-    """Return the address without user, password, query and fragment."""
+    """Return the address without user, password, query and fragment.
+
+    Where the path is what lets somebody in, as with webhooks of chats, it is left out too.
+    """
     parts = urllib.parse.urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
-    return urllib.parse.urlunsplit((parts.scheme, host, parts.path, "", ""))[:200]
+    path = "/***" if _SECRET_PATHS.fullmatch(parts.hostname or "") else parts.path
+    return urllib.parse.urlunsplit((parts.scheme, host, path, "", ""))[:200]
 
 
 def _origin(url: str) -> tuple[str, str]:
@@ -272,7 +283,8 @@ def _ask(
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         place = _without_secrets(request.full_url)
-        raise HttpError(f"{place} cannot be asked: {reason or type(error).__name__}") from None
+        said = getattr(reason, "strerror", None) or reason or type(error).__name__
+        raise HttpError(f"{place} cannot be asked: {said}") from None
 
 
 def _read(status: int, reason: str, headers: Message, response: Any) -> Answer:

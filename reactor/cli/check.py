@@ -61,10 +61,13 @@ def command(
     if not paths:
         require_directory(opts)
     snapshot = load(opts, paths, role)
+    running = _ask_what_runs(opts, role)
     if paths:
         _say_what_was_not_read(paths, snapshot)
     else:
-        _say_what_else_runs(opts, role)
+        _say_what_else_runs(running, opts)
+    # What was added for this run only, minions have too.
+    opts = opts.with_(file_roots=running.get("file_roots", opts["file_roots"]))
     found = findings(snapshot, opts, () if paths else opts["reactor"], role)
     errors = [one for one in found if strict or one.severity == "error"]
     if as_json:
@@ -115,16 +118,21 @@ def _say_what_was_not_read(paths: Sequence[str], snapshot: Snapshot) -> None:
             )
 
 
-def _say_what_else_runs(opts: Mapping[str, Any], role: str) -> None:
-    """Name what no rule file knows: what runs for this run only, and what is switched off."""
+def _ask_what_runs(opts: Mapping[str, Any], role: str) -> Mapping[str, Any]:
+    """Return what the running reactor says of itself; nothing if none runs, for none is needed."""
     from bus import endpoints, rpc
     from bus.errors import BusError
 
     address = (endpoints.minion_reactor if role == "minion" else endpoints.master_reactor)(opts)
     try:
-        status = rpc.call(address, "status", timeout=_ASK_SECONDS)
+        status: Mapping[str, Any] = rpc.call(address, "status", timeout=_ASK_SECONDS)
     except BusError:
-        return  # none runs here, and checking needs none
+        return {}
+    return status
+
+
+def _say_what_else_runs(status: Mapping[str, Any], opts: Mapping[str, Any]) -> None:
+    """Name what no rule file knows: what runs for this run only, and what is switched off."""
     for text in status.get("off", ()):
         click.echo(f"reactor: {output.safe(text)}: 'reactor rules enable' ends it", err=True)
     extra = [path for path in status.get("paths", ()) if path not in opts["rules"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from bus import loader
 from bus.loader.custom import custom_dirs, offered_dirs
 from reactor.errors import RuleError
+from reactor.rules.customnames import functions_of
 from reactor.rules.findings import (
     Finding,
     Fires,
@@ -25,7 +27,7 @@ from reactor.rules.maps import read_map
 from reactor.rules.model import Source
 from reactor.rules.snapshot import Problem, Snapshot
 from reactor.rules.sources import Finder
-from reactor.rules.templates import Templates, Uses
+from reactor.rules.templates import Templates
 
 _ON_MASTER = {
     "caller": "'caller' runs on the minion whose reactor it is, and these are the master's rules: "
@@ -65,31 +67,49 @@ def findings(
             found += native_findings(text, path, functions, opts["reactor_notify"])
             fires += fires_of(text, path, [rule for rule in here if rule.enabled])
         elif here:
-            found += salt_findings(text, path, functions, _uses(templates, text, path))
+            found += _of_salt(text, path, templates, functions)
     found += loop_findings(fires)
     found += _map_findings(snapshot, opts, reactor_map)
     return sorted(set(found), key=lambda one: (one.file, one.line, one.column, one.message))
 
 
-def _uses(templates: Templates, text: str, path: str) -> Uses | None:
-    """Return what a reactor file expects to be there, unless nobody can tell."""
+def _of_salt(text: str, path: str, templates: Templates, functions: Functions) -> list[Finding]:
+    """Return what is odd about a reactor file that can be loaded."""
     try:
-        return templates.uses(text, path)
-    except (RuleError, RecursionError):
-        return None  # it has been said why
+        uses = templates.uses(text, path)
+    except RuleError as error:
+        return [Finding(path, error.line, 0, "error", error.problem)]
+    except RecursionError:
+        return [Finding(path, 0, 0, "error", "the template nests too deeply")]
+    return salt_findings(text, path, functions, uses)
 
 
 def _functions(opts: Mapping[str, Any], role: str) -> Functions:
-    """Load what the daemons, and the minions of this master, would load."""
-    dirs = custom_dirs if role == "minion" else offered_dirs
-    modules = loader.execution_modules(opts, grains={}, dirs=dirs(opts, "modules"))
+    """Load what the daemons would load: nothing that is not in their own directories."""
+    dirs = custom_dirs(opts, "modules") if role == "minion" else ()
+    modules = loader.execution_modules(opts, grains={}, dirs=dirs)
     if role == "minion":
         misplaced = {kind: text.format(kind=kind) for kind, text in _ON_MINION.items()}
         return Functions({"caller": modules}, misplaced)
     return Functions(
         {"local": modules, "runner": loader.runners(opts), "wheel": loader.wheels(opts)},
         _ON_MASTER,
+        _on_minions(opts),
     )
+
+
+def _on_minions(opts: Mapping[str, Any]) -> dict[str, inspect.Signature]:
+    """Return the functions of the modules that the master brings to its minions."""
+    files = {
+        path.name: path
+        for folder in offered_dirs(opts, "modules")
+        for path in sorted(folder.glob("*.py"))
+    }
+    return {
+        name: signature
+        for path in files.values()
+        for name, signature in functions_of(_text(str(path), {}), path.stem).items()
+    }
 
 
 def _of_problem(problem: Problem, texts: Mapping[str, str]) -> Finding:

@@ -67,6 +67,7 @@ class RulesInForce:
                 for rule, switch in snapshot.switched_off[:_MOST_REMAINING]
             ],
             "paths": list(self._rules.paths),
+            "file_roots": {name: list(roots) for name, roots in self._rules.file_roots.items()},
         }
 
     def _on_loaded(self, snapshot: Snapshot, seconds: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,12 @@ class ConfiguredRules:
         self._gone |= {glob}
         self._told = True
         return known
+
+    @property
+    def file_roots(self) -> Mapping[str, Sequence[str]]:
+        """The folders that ``salt://`` means, as they are in force."""
+        roots: Mapping[str, Sequence[str]] = self._options["file_roots"]
+        return roots
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -337,7 +337,13 @@ class _Conversion:
 
     def shown(self, text: str) -> str:
         """Return a text with the values in it as they stand in the file."""
-        return _HELD.sub(lambda found: "{{ " + self._held[int(found[1])] + " }}", text)
+
+        def value(found: re.Match[str]) -> str:
+            number = int(found[1])  # or it is the file's own, and stands for nothing
+            held = self._held[number : number + 1]
+            return f"{{{{ {held[0]} }}}}" if held else found[0]
+
+        return _HELD.sub(value, text)
 
     def _text_value(self, text: str) -> str:
         whole = _HELD.fullmatch(text)

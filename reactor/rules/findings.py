@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bus.errors import LoadError
+from bus.loader import nearest
 from bus.yamlfile import Lines, YamlError, load
 from reactor.errors import path_text
 from reactor.rules.converting import oddities
@@ -85,13 +85,18 @@ class Functions:
     Args:
         known: for each kind that runs here, functions by name.
         misplaced: for each kind that does not run here, why not, and what to do.
+        on_minions: the signatures of functions that only minions have, for ``local``.
     """
 
     def __init__(
-        self, known: Mapping[str, Signatures], misplaced: Mapping[str, str] | None = None
+        self,
+        known: Mapping[str, Signatures],
+        misplaced: Mapping[str, str] | None = None,
+        on_minions: Mapping[str, inspect.Signature] | None = None,
     ) -> None:
         self._known = known
         self._misplaced = misplaced or {}
+        self._on_minions = on_minions or {}
 
     def problem(
         self, kind: str, name: str, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
@@ -109,11 +114,17 @@ class Functions:
         known = self._known.get(kind)
         if known is None:
             return None
+        if kind == "local" and name in self._on_minions:
+            return _unfit(name, self._on_minions[name], args, kwargs)
         try:
             function = known[name]
         except Exception as error:  # a module of the user's own may fail in whatever way
-            return self._unknown(kind, name, known, error)
-        return _unfit(name, function, args, kwargs)
+            return self._unknown(kind, name, known, str(error))
+        try:
+            signature = inspect.signature(function)
+        except (TypeError, ValueError):
+            return None
+        return _unfit(name, signature, args, kwargs)
 
     def template_problem(self, name: str) -> str:
         """Return why a template cannot call a function as ``salt[name]``, or an empty text."""
@@ -128,25 +139,25 @@ class Functions:
         """Say whether calls of this kind do not run here."""
         return kind in self._misplaced
 
-    @staticmethod
-    def _unknown(kind: str, name: str, known: Signatures, error: Exception) -> tuple[Severity, str]:
+    def _unknown(
+        self, kind: str, name: str, known: Signatures, problem: str
+    ) -> tuple[Severity, str]:
         modules = getattr(known, "modules", lambda: {n.partition(".")[0] for n in known})()
-        is_elsewhere = isinstance(error, LoadError) or name.partition(".")[0] not in modules
-        if kind == "local" and is_elsewhere:
-            return "warning", f"{error} (on the master: the minions may have it)"
-        return "error", str(error)
+        module = name.partition(".")[0]
+        siblings = [each for each in self._on_minions if each.startswith(f"{module}.")]
+        if kind == "local" and siblings:
+            return "warning", nearest.describe(name, siblings)
+        if kind == "local" and module not in modules:
+            return "warning", f"{problem} (on the master: the minions may have it)"
+        return "error", problem
 
 
 def _unfit(
     name: str,
-    function: Callable[..., Any],
+    signature: inspect.Signature,
     args: Sequence[Any] | None,
     kwargs: Mapping[str, Any] | None,
 ) -> tuple[Severity, str] | None:
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return None
     complete = args is not None and kwargs is not None
     bind = signature.bind if complete else signature.bind_partial
     try:

@@ -25,6 +25,15 @@ _IN_TEXT = re.compile(
 )
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[\w.+/=~-]{6,}", re.IGNORECASE)
 _USERINFO = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
+_WEBHOOK = re.compile(
+    r"(https?://(?:hooks\.slack\.com/|(?:\w+\.)?discord(?:app)?\.com/api/webhooks/"
+    r"|chat\.googleapis\.com/|[\w-]+\.webhook\.office\.com/|api\.telegram\.org/bot))[^\s\"'<>]+"
+)
+"""Addresses that let in whoever knows them."""
+
+_TOKEN = re.compile(r"\b(xox[a-z]-|gh[a-z]_|github_pat_|glpat-)[\w-]{8,}")
+"""Tokens that their makers gave a beginning to be known by: Slack's, GitHub's, GitLab's."""
+
 _PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)", re.DOTALL)
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 
@@ -79,6 +88,8 @@ def redact_text(text: str) -> str:
         (_PEM, HIDDEN),
         (_BEARER, rf"\1 {HIDDEN}"),
         (_USERINFO, rf"\1{HIDDEN}@"),
+        (_WEBHOOK, rf"\1{HIDDEN}"),
+        (_TOKEN, rf"\1{HIDDEN}"),
         (_IN_TEXT, rf"\1{HIDDEN}"),
     ):
         cut = pattern.sub(instead, cut)

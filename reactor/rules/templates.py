@@ -179,7 +179,7 @@ class Templates:
         """Return what a template expects to be there.
 
         Raises:
-            RuleError: the syntax is broken.
+            RuleError: the syntax is broken, or what stands in it cannot be worked out.
             RecursionError: it nests too deeply.
         """
         try:
@@ -188,7 +188,12 @@ class Templates:
             raise RuleError(str(error.message), path, error.lineno) from error
         given = {node.name for node in tree.find_all(nodes.Name) if node.ctx != "load"}
         given.update(_GIVEN, _asked_about(tree))
-        missing = meta.find_undeclared_variables(tree) - given
+        try:
+            missing = meta.find_undeclared_variables(tree) - given
+        except RecursionError:
+            raise
+        except Exception as error:  # what is the same for every event is worked out already here
+            raise RuleError(describe(error), path) from error
         names: dict[str, int] = {}
         for node in tree.find_all(nodes.Name):
             if node.name in missing:

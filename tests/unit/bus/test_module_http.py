@@ -235,6 +235,21 @@ def test_only_the_web(http_, address):
         http_.query("http://[bad/")
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "hooks.slack.com/services/T0/hidden",
+        "discord.com:443/api/webhooks/1/hidden",
+        "me:hidden@h/x",
+    ],
+)
+def test_an_error_does_not_repeat_an_address_that_lets_in(http_, address):
+    """Whoever knows such an address may post: errors are logged, and kept with dead letters."""
+    with pytest.raises(ValueError, match="no web address") as caught:
+        http_.query(f"ftp://{address}")
+    assert "hidden" not in str(caught.value)
+
+
 @pytest.mark.parametrize("path", ["big", "garbage", "hang"])
 def test_bad_servers(http_, url, path):
     """Too much, no HTTP, no answer in time: errors that show no secrets."""

@@ -144,6 +144,14 @@ def test_a_file_that_is_broken_costs_the_traces_only(tmp_path, caplog):
             "do[0].password: data.password is undefined",
         ),
         ("the monkey: 3", "the monkey: 3"),
+        (
+            "POST https://hooks.slack.com/services/T0/B0/x1 now",
+            "POST https://hooks.slack.com/*** now",
+        ),
+        ("https://api.telegram.org/bot12:ab/sendMessage", "https://api.telegram.org/bot***"),
+        ("https://discord.com/api/webhooks/1/ab", "https://discord.com/api/webhooks/***"),
+        ("https://discord.com/channels/1", "https://discord.com/channels/1"),
+        ("use xoxb-123456789012 and ghp_abcdefgh12345", "use xoxb-*** and ghp_***"),
     ],
 )
 def test_secrets_in_texts(text, shown):

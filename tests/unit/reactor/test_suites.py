@@ -186,6 +186,7 @@ def test_check_of_reactor_files(folder):
             "warning: a {{ tag }}: local.test.ping: 'tgt_typ' is not known and has no effect",
         ),
         ("a:\n  local.test.echo:\n  - tgt: x\n  - text: hi", 2, "belong into 'args'"),
+        ("aXjinjaX9X:\n  local.test.echo:\n  - tgt: x\n  - text: hi", 2, "aXjinjaX9X: local.test"),
         ("a:\n  local.test.ping:\n  - tgt: x\n  - ret: smtp", 4, "warning: 'ret' starts nothing"),
         (
             "a:\n  local.state.apply:\n  - tgt: x",
@@ -226,6 +227,20 @@ def test_check_knows_whom_notify_may_name(folder):
     assert told in ended.stdout
     (folder / "n.yaml").write_text("a:\n  on: x\n  do: [{notify: ops, text: hi}]\n")
     assert run("check", folder / "n.yaml").exit_code == 0
+
+
+def test_check_knows_the_modules_that_minions_get(folder):
+    """Those below file_roots are read, not run; whoever mistypes one of theirs is still told."""
+    modules = folder / "files" / "_modules"
+    modules.mkdir(parents=True)
+    (modules / "site.py").write_text("import no_such_thing\ndef deploy(): pass\n")
+    (folder / "conf" / "master").write_text(f"file_roots: {{base: [{folder}/files]}}\n")
+    rule = "a:\n  on: x\n  do: [{local: site.deploy, tgt: '*'}]\n"
+    (folder / "m.yaml").write_text(rule)
+    assert run("check", folder / "m.yaml").stdout == "1 rule, no problems\n"
+    (folder / "m.yaml").write_text(rule.replace("deploy", "deplyo"))
+    told = run("check", folder / "m.yaml").stdout
+    assert "warning: a.do[0].local: no function 'site.deplyo': did you mean site.deploy?" in told
 
 
 def test_check_of_a_folder_names_reactor_files_that_nothing_reads(folder):
@@ -397,7 +412,9 @@ def test_check_knows_what_minions_fetch(folder):
     assert ended.exit_code == 1
     one, two, three = ended.stdout.splitlines()
     assert one.startswith(f"{folder}/r.yaml:2:27: error: one.do[0].local: mine.hello")
-    assert two.startswith(f"{folder}/r.yaml:3:27: error: two.do[0].local: no function 'mine.helo'")
+    assert two.startswith(
+        f"{folder}/r.yaml:3:27: warning: two.do[0].local: no function 'mine.helo'"
+    )
     assert three.startswith(f"{folder}/r.yaml:4:29: warning: three.do[0].local: no function")
     assert three.endswith("(on the master: the minions may have it)")
 

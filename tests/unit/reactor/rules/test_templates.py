@@ -201,3 +201,15 @@ def test_a_list_that_doubles_itself_is_stopped(templates):
     text = "{% set l = [1] %}{% for _ in range(60) %}{% do l.extend(l) %}{% endfor %}"
     with pytest.raises(RuleError, match="at most 1048576 are allowed"):
         _render(templates, text)
+
+
+def test_what_a_template_uses(templates):
+    """Names and functions that it cannot do without, each with its line."""
+    text = (
+        "{{ grains.os }}\n{% if pillar is defined %}{{ pillar.a }}{% endif %}\n{{ salt['a.b']() }}"
+    )
+    uses = templates.uses(text + "{{ salt.c.d(tag) }}", ROOT)
+    assert uses.unknown == (("grains", 1),)
+    assert uses.functions == (("a.b", 3), ("c.d", 3))
+    with pytest.raises(RuleError, match="has no attribute 'id'"):
+        templates.uses("{{ 'x'['id'] ~ 'y' }}", ROOT)
