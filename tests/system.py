@@ -21,6 +21,9 @@ from bus.record import Event
 
 ROOT = Path(__file__).resolve().parents[1]
 
+PARTS = ("bus", "link", "reactor", "minion", "http")
+"""The processes below the supervisor's."""
+
 READY_SECONDS = 40.0
 EVENT_SECONDS = 30.0
 
@@ -121,6 +124,19 @@ class System:
     def left_over(self) -> list[str]:
         """Return the processes that this run has started and that are still there."""
         return [path.name for path in Path("/proc").glob("[0-9]*") if self._is_ours(path)]
+
+    def parts(self) -> dict[str, int]:
+        """Return the process ids of the parts, by their names; those that are just there."""
+        found = {}
+        for pid in self.left_over():
+            try:
+                name = Path(f"/proc/{pid}/comm").read_text().strip().removeprefix("reactor-")
+                parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+            except OSError:
+                continue  # it has just ended
+            if name in PARTS and parent == str(self.process.pid):
+                found[name] = int(pid)
+        return found
 
     def _is_ours(self, process: Path) -> bool:
         try:

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import uvicorn
 
+from bus.complaints import Complaints
 from bus.descriptors import raise_limit, warn_if_few
 from bus.errors import ConfigError
 from bus.stopping import Stop
@@ -18,7 +19,8 @@ from reactor.http import certificate
 from reactor.http.address import url_of
 from reactor.http.answering import Answering
 from reactor.http.app import create_app
-from reactor.http.connection import Connection, spare_tls_reads
+from reactor.http.connection import HEAD_SECONDS, Connection, spare_tls_reads
+from reactor.http.door import Door
 from reactor.http.guard import Scrubbing
 from reactor.http.hooks import hooks_of
 from reactor.http.services import Services
@@ -77,7 +79,32 @@ def bind(opts: Mapping[str, Any]) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the role, which has handlers of its own."""
+    """Leaves signals to the role, which has handlers of its own, and has a door of its own."""
+
+    _doors: Sequence[Door] = ()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve on sockets that listen."""
+        await super().startup(sockets=[])
+        self._doors = [self._door(sock) for sock in sockets or ()]
+        for door in self._doors:
+            door.open()
+
+    def _door(self, listener: socket.socket) -> Door:
+        config, state = self.config, self.server_state
+        return Door(
+            listener,
+            lambda: Connection(config=config, server_state=state, app_state=self.lifespan.state),
+            context=config.ssl,
+            handshake_seconds=HEAD_SECONDS,
+            complaints=Complaints(),
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the connections that there are."""
+        for door in self._doors:
+            door.close()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

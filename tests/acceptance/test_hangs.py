@@ -3,13 +3,13 @@
 import os
 import re
 import signal
-from pathlib import Path
 
 import pytest
 
 from bus.config import private_dir
 from reactor.up import prepare
 from tests.support import wait_for
+from tests.system import PARTS
 from tests.web import answer, serving, status_of, url_of
 
 RULES = """
@@ -18,7 +18,6 @@ answer:
   do: [{event: hang/answered, data: {n: "{{ data.n }}"}}]
 """
 
-PARTS = ("bus", "link", "reactor", "minion", "http")
 SECONDS = 120
 
 
@@ -34,20 +33,6 @@ def system(tmp_path):
         yield made
 
 
-def _processes(system):
-    """Return the process ids of the parts, by their names."""
-    found = {}
-    for pid in system.left_over():
-        try:
-            name = Path(f"/proc/{pid}/comm").read_text().strip().removeprefix("reactor-")
-            parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
-        except OSError:
-            continue  # it has just ended
-        if name in PARTS and parent == str(system.process.pid):
-            found[name] = int(pid)
-    return found
-
-
 def _are_others(before, now):
     return len(now) == len(PARTS) and not {*before.values()} & {*now.values()}
 
@@ -55,14 +40,14 @@ def _are_others(before, now):
 @pytest.mark.timeout(300)
 def test_a_part_that_hangs_is_started_again(system):
     """All of them at once; what was acknowledged is still reacted to."""
-    before = wait_for(lambda: len(found := _processes(system)) == len(PARTS) and found, "parts")
+    before = wait_for(lambda: len(found := system.parts()) == len(PARTS) and found, "parts")
     seq = system.fire("hang/ask", {"n": 1})
     system.expect("hang/answered", after=seq, n=1)
     os.kill(before["reactor"], signal.SIGSTOP)
     seq = system.fire("hang/ask", {"n": 2})
     for name in ("bus", "link", "http", "minion"):
         os.kill(before[name], signal.SIGSTOP)
-    wait_for(lambda: _are_others(before, _processes(system)), "other processes", seconds=SECONDS)
+    wait_for(lambda: _are_others(before, system.parts()), "other processes", seconds=SECONDS)
     wait_for(lambda: answer(url_of(system), "/readyz")[0] == 200, "readiness", seconds=SECONDS)
     system.expect("hang/answered", after=seq, n=2)
     wait_for(lambda: status_of(system)["parts"]["minion"]["ok"], "the minion", seconds=SECONDS)
@@ -81,11 +66,11 @@ def test_what_takes_its_time_does_not_hang(tmp_path):
     (tmp_path / "map.yaml").write_text(f"reactor:\n  - 'slow/*': {tmp_path}/slow.sls\n")
     rules = ("--rules", str(tmp_path / "map.yaml"))
     with serving(tmp_path, *rules, more="hang_after: 1s\n") as system:
-        pid = _processes(system)["reactor"]
+        pid = system.parts()["reactor"]
         for number in range(20):
             system.fire("slow/x", {"n": number})
         wait_for(lambda: _returned(system) == 20, "all of them", seconds=SECONDS)
-        assert _processes(system)["reactor"] == pid
+        assert system.parts()["reactor"] == pid
 
 
 def _returned(system):

@@ -18,6 +18,7 @@ import time
 import click
 import pytest
 import yaml
+from click.core import ParameterSource
 
 from reactor.cli.program import program
 from tests.support import need, wait_for
@@ -113,6 +114,10 @@ def test_the_watchdog_and_notify(tmp_path):
             master.stderr.close()
 
 
+def _is_given(context, name):
+    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
 class TestContainer:
     """What can be said of it without a daemon that builds it."""
 
@@ -144,7 +149,12 @@ class TestContainer:
         (line,) = self.named(word)
         arguments = json.loads(line[line.index("[") :])
         name, *rest = arguments[1:] if arguments[0] == "reactor" else arguments
-        program.get_command(click.Context(program), name).make_context(name, rest)
+        command = program.get_command(click.Context(program), name)
+        assert command is not None, name
+        context = command.make_context(name, rest)  # an option that it has not is an error
+        assert not context.args
+        given = [name for name in context.params if _is_given(context, name)]
+        assert len(given) == sum(word.startswith("-") for word in rest)
 
     def test_its_configuration_serves(self, tmp_path):
         """With the addresses of this test instead of those of a container."""

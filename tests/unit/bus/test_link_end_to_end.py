@@ -285,12 +285,16 @@ def test_a_new_minion_is_pending_until_it_is_accepted(master, join) -> None:
 
 def test_retries_of_a_pending_minion_fire_nothing(master, join) -> None:
     """Only a change of the state is an event."""
-    minion = join("web1", connect=False)
-    until(lambda: minion.link.state == "pending", minion)
-    for _ in range(3):
-        minion.link.say_hello()
-        minion.turn()
-    until(lambda: master.bus.tags() == ["salt/auth"])
+    heard: list[Any] = []
+    greeter = master.server._greeter
+    take_hello = greeter.take_hello
+    greeter.take_hello = lambda *said: heard.append(said) or take_hello(*said)
+    minion = join("web1", connect=False, acceptance_wait_time=0.01)
+    until(lambda: len(heard) >= 4, minion)
+    master.keys.accept("web1")
+    until(lambda: minion.link.state == "connected", minion)
+    until(lambda: len(master.bus.named("salt/auth")) >= 2, minion)
+    assert [data["act"] for data in master.bus.named("salt/auth")] == ["pend", "accept"]
 
 
 def test_auto_accept(tmp_path) -> None:
@@ -593,14 +597,17 @@ def test_a_minion_killed_silently_is_missing(master, join) -> None:
     minion.link._connection.send = lambda _frame: False
     minion.link._connection.close = lambda: None
     until(lambda: master.call("jobs.publish", tgt="web1", fun="test.ping")["missing"] == ["web1"])
+    assert master.call("minions.connected") == []
 
 
 def test_goodbye_is_noticed_at_once(master, join) -> None:
-    """A minion that ends says so."""
+    """A minion that ends says so: nobody has to find out."""
     minion = join("web1")
+    master.server._attendance.look_for = lambda _idents: None
     minion.link.close()
     minion.link.close = lambda: None
     until(lambda: master.call("minions.connected") == [])
+    assert master.call("jobs.publish", tgt="web1", fun="test.ping")["missing"] == ["web1"]
 
 
 @pytest.mark.parametrize(
@@ -1044,13 +1051,15 @@ def test_the_next_master_is_tried(master, join, monkeypatch) -> None:
         assert minion.link.master.port == master.server.port
 
 
-def test_a_silent_master_is_left(master, join, monkeypatch) -> None:
+def test_a_silent_master_is_left(master, join, monkeypatch, caplog) -> None:
     """One that answers no ping is connected to anew."""
     minion = join("web1")
     monkeypatch.setattr("bus.link.vigil.SILENCE_SECONDS", 0.2)
     monkeypatch.setattr("bus.link.vigil.PING_SECONDS", 5.0)
     until(lambda: "connecting" in minion.states, minion)
     until(lambda: minion.link.state == "connected", minion)
+    assert "has fallen silent: connecting again" in caplog.text
+    assert master.call("minions.connected") == ["web1"]
 
 
 def test_pings_are_answered(master, join, monkeypatch) -> None:

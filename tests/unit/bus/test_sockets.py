@@ -1,5 +1,6 @@
 """Who may open a local socket, and who may serve it."""
 
+import contextlib
 import os
 import signal
 
@@ -108,4 +109,7 @@ def test_a_stale_socket_file_is_replaced(place):
     """What a killed server left behind is in nobody's way."""
     (place / "x.ipc").write_text("stale")
     (place / "x.ipc.lock").write_text("4194304\n")
-    rpc.open_server(f"ipc://{place}/x.ipc", {}).close()
+    with contextlib.closing(rpc.open_server(f"ipc://{place}/x.ipc", {})):
+        assert (place / "x.ipc").is_socket()
+        assert (place / "x.ipc.lock").read_text().strip() == str(os.getpid())
+    assert not (place / "x.ipc").exists()

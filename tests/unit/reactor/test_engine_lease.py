@@ -294,6 +294,8 @@ class TestEndingOneThatHangs:
     def test_nobody_is_there(self, tmp_path):
         """A lease that is free needs no end."""
         leases.end(tmp_path / "l", Sight())
+        assert leases.look(tmp_path / "l").is_free
+        assert not (tmp_path / "l").exists()
 
     def test_it_moved_after_all(self, tmp_path, hanging):
         """It lives."""

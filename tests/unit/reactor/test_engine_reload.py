@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 
 import pytest
 
@@ -118,7 +119,12 @@ def test_rules_of_the_command_line_stay_beside_those_of_the_files(config, tmp_pa
 def test_one_that_never_began_can_be_closed(config):
     """What failed before it, at a start, is what has to be said."""
     rules = ConfiguredRules(master_config(config))
-    Reloader(rules, rules.load(), lambda *_: None).close()
+    loaded: list[object] = []
+    reloader = Reloader(rules, rules.load(), lambda *what: loaded.append(what))
+    reloader.poke()
+    reloader.close()
+    assert loaded == []
+    assert "reloader" not in [thread.name for thread in threading.enumerate()]
 
 
 class Looks:
