@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import zmq
 
 import bus
 from bus.ainput import wait_for_input
@@ -268,5 +269,17 @@ def test_a_wait_leaves_no_descriptor():
             os.close(reading)
             os.close(writing)
         assert open_descriptors() == before
+
+    asyncio.run(main())
+
+
+def test_a_wait_on_what_is_closed_ends_at_once():
+    """Another thread may have closed it a moment ago."""
+    closed = zmq.Context.instance().socket(zmq.SUB)
+    closed.close()
+
+    async def main():
+        for source in (closed, -1):
+            await _in_time(wait_for_input(source, 2 * SECONDS))
 
     asyncio.run(main())
