@@ -87,7 +87,8 @@ class Connection:
             timeout: seconds; by default those of `connect`.
 
         Raises:
-            NotRunningError: the bus did not answer in time.
+            NotRunningError: the bus did not answer in time. One that is only late may still
+                keep the event.
             ValueError: the event cannot go onto a bus.
         """
         patience = self.timeout if timeout is None else timeouts.seconds(timeout, "timeout")
