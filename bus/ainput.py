@@ -18,10 +18,14 @@ async def wait_for_input(source: Socket | int, seconds: float) -> None:
         source: a descriptor, or a ZeroMQ socket of which all that was there has been read.
         seconds: how long.
     """
-    descriptor = source if isinstance(source, int) else int(source.getsockopt(zmq.FD))
-    # A copy: if the socket is closed meanwhile, its number may be given to another file, and
-    # that one's place in the loop is not ours to take away.
-    copy = os.dup(descriptor)
+    try:
+        descriptor = source if isinstance(source, int) else int(source.getsockopt(zmq.FD))
+        # A copy: if the socket is closed meanwhile, its number may be given to another file, and
+        # that one's place in the loop is not ours to take away.
+        copy = os.dup(descriptor)
+    except (OSError, zmq.ZMQError):  # closed already, in another thread: who looks next sees it
+        await asyncio.sleep(0)
+        return
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
     try:

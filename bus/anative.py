@@ -211,6 +211,9 @@ class AsyncListening:
     async def _take(self) -> Event | None:
         """Look for an event; what a cancelled look finds is for the next one."""
         if self._taking is None:
+            event = self._listening.next_read() if self._listening else None
+            if event is not None:
+                return event
             self._taking = asyncio.ensure_future(self._look())
         try:
             event = await asyncio.shield(self._taking)

@@ -392,7 +392,8 @@ class SaltEvent:
 
         Returns:
             True once it is in the journal (on a minion's bus: once the bus has it); False if
-            the bus cannot be reached in time, or could not keep it (and the log says why).
+            the bus did not answer in time, or could not keep it (and the log says why). A bus
+            that has it and is only late, since it was stopped, may keep it after the time-out.
 
         Raises:
             ValueError: an empty tag, data that is no dict or cannot be packed, or too much.

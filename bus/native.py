@@ -42,6 +42,8 @@ def connect(
 class Connection:
     """A bus that events are fired at and listened to. One object a thread."""
 
+    _listening_kind: type[Listening] = Listening
+
     def __init__(
         self, node: str, opts: Mapping[str, Any] | None = None, *, timeout: float = 1.0
     ) -> None:
@@ -85,7 +87,8 @@ class Connection:
             timeout: seconds; by default those of `connect`.
 
         Raises:
-            NotRunningError: the bus did not answer in time.
+            NotRunningError: the bus did not answer in time. One that is only late may still
+                keep the event.
             ValueError: the event cannot go onto a bus.
         """
         patience = self.timeout if timeout is None else timeouts.seconds(timeout, "timeout")
@@ -143,7 +146,7 @@ class Connection:
             NotRunningError: no bus answers.
             DataError: ``since`` cannot be read, or this bus has no journal.
         """
-        listening = Listening(
+        listening = self._listening_kind(
             self,
             tag,
             since,

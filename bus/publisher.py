@@ -267,6 +267,7 @@ class Publisher:
             if slower:
                 slower.kept = pipeline.kept
                 raise slower
+            log.warning("only %d events fired: %s", pipeline.kept, not_running(self.address))
         return pipeline.kept
 
     def wait(self, done: Callable[[], bool], timeout: float | None) -> bool:

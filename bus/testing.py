@@ -24,14 +24,12 @@ from bus.anative import AsyncConnection
 from bus.broker.cursors import Cursors
 from bus.errors import BusError, DataError, NotRunningError, RemoteError, WireError
 from bus.event import SaltEvent
-from bus.feed import OnGap
 from bus.journal import JournalReader
 from bus.listener import Heard, Listener
 from bus.listening import Listening
 from bus.native import Connection
 from bus.publisher import OnDone, Publisher
 from bus.record import Event
-from bus.since import Since
 from bus.sockets import Socket
 
 __all__ = ["MemoryBus", "MemoryConnection", "MemoryEvent"]
@@ -155,8 +153,26 @@ class MemoryBus:
             raise NotRunningError("no bus answers: the MemoryBus of this test is not running")
 
 
+class _Listening(Listening):
+    """Returns at once: see `MemoryBus`."""
+
+    may_wait = False
+
+    def next(self, timeout: float | None = None) -> Event | None:
+        """Return the next event that matches, or None if there is none."""
+        timeouts.seconds(timeout, "timeout")
+        while self._feed:
+            before = self._feed.after
+            event = super().next(0)
+            if event is not None or self._feed.after == before:
+                return event
+        return None
+
+
 class MemoryConnection(Connection):
-    """`bus.Connection` to a `MemoryBus`."""
+    """`bus.Connection` to a `MemoryBus`; an iteration ends when nothing more is there."""
+
+    _listening_kind = _Listening
 
     def __init__(self, bus: MemoryBus, *, timeout: float = 1.0) -> None:
         self._bus = bus
@@ -168,33 +184,6 @@ class MemoryConnection(Connection):
 
     def _firing(self) -> Publisher:
         return _Publisher(self._bus)
-
-    def listen(
-        self,
-        tag: str = "*",
-        since: Since = None,
-        *,
-        match_type: str = "fnmatch",
-        timeout: float | None = None,
-        cursor: str | None = None,
-        auto_commit: bool = True,
-        exact: bool = False,
-        on_gap: OnGap | None = None,
-    ) -> Listening:
-        """`bus.Connection.listen`; an iteration ends when nothing more is there."""
-        listening = _Listening(
-            self,
-            tag,
-            since,
-            match_type,
-            timeout,
-            cursor=cursor,
-            auto_commit=auto_commit,
-            exact=exact,
-            on_gap=on_gap,
-        )
-        self._listenings.add(listening)
-        return listening
 
     def now(self) -> float:
         """Return the time of the bus's clock, in seconds since 1970."""
@@ -287,22 +276,6 @@ class MemoryEvent(SaltEvent):
         del auto_reconnect
         for event in self.iter_events(tag, full, match_type):
             yield event
-
-
-class _Listening(Listening):
-    """Returns at once: see `MemoryBus`."""
-
-    may_wait = False
-
-    def next(self, timeout: float | None = None) -> Event | None:
-        """Return the next event that matches, or None if there is none."""
-        timeouts.seconds(timeout, "timeout")
-        while self._feed:
-            before = self._feed.after
-            event = super().next(0)
-            if event is not None or self._feed.after == before:
-                return event
-        return None
 
 
 class _Publisher(Publisher):

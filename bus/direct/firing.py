@@ -60,6 +60,9 @@ class DirectLine:
             self._socket.close()
             self._socket = None
 
+    def __del__(self) -> None:
+        self.close()  # who is forgotten, as in Salt's scripts, is worth no warning
+
     def fire(self, producer: bytes, number: int, body: bytes, timeout: float | None) -> int | None:
         """Fire events together and wait until they are kept; connect again if that is needed.
 

@@ -115,6 +115,9 @@ class LineListener(Listener):
             self._epoll.close()
             self._epoll = None
 
+    def __del__(self) -> None:
+        self.close()  # who is forgotten, as in Salt's scripts, is worth no warning
+
     # -- the connection -------------------------------------------------------------------
 
     def _connect(self) -> bool:

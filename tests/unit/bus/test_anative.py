@@ -7,9 +7,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import zmq
 
 import bus
 from bus.ainput import wait_for_input
+from bus.anative import AsyncConnection
 from bus.errors import DataError, NotRunningError
 from bus.event import MasterEvent
 from bus.testing import MemoryBus
@@ -115,6 +117,30 @@ def test_a_cancelled_wait_loses_no_event(bus_process):
             while (event := await stream.next(0.2)) is not None:
                 seqs.append(event.seq)
             assert seqs == list(range(1, 51))
+
+    asyncio.run(_in_time(main()))
+
+
+def test_what_came_together_is_taken_in_one_turn(bus_process, monkeypatch):
+    """A thread for each event would be most of what it costs to hear one."""
+    turns = []
+    run = AsyncConnection._run
+
+    async def counted(self, turn):
+        turns.append(turn)
+        return await run(self, turn)
+
+    monkeypatch.setattr(AsyncConnection, "_run", counted)
+
+    async def main():
+        async with (
+            bus.aconnect("master", bus_process.opts, timeout=5) as events,
+            events.listen("t/*") as stream,
+        ):
+            assert await events.fire_events((f"t/{number}", {}) for number in range(500)) == 500
+            turns.clear()
+            assert [(await stream.next(SECONDS)).seq for _ in range(500)] == list(range(1, 501))
+            assert len(turns) < 50
 
     asyncio.run(_in_time(main()))
 
@@ -243,5 +269,17 @@ def test_a_wait_leaves_no_descriptor():
             os.close(reading)
             os.close(writing)
         assert open_descriptors() == before
+
+    asyncio.run(main())
+
+
+def test_a_wait_on_what_is_closed_ends_at_once():
+    """Another thread may have closed it a moment ago."""
+    closed = zmq.Context.instance().socket(zmq.SUB)
+    closed.close()
+
+    async def main():
+        for source in (closed, -1):
+            await _in_time(wait_for_input(source, 2 * SECONDS))
 
     asyncio.run(main())

@@ -1,11 +1,13 @@
 """Salt's event library: names, signatures, and everything that a Salt user expects to hold."""
 
 import asyncio
+import gc
 import inspect
 import multiprocessing
 import os
 import threading
 import time
+import warnings
 
 import pytest
 
@@ -423,6 +425,23 @@ def test_thousands_of_short_lived_objects_leak_nothing(bus_process):
         with get_event("master", opts=opts, listen=False) as made:
             assert made.fire_event({}, "t", timeout=10_000)
     wait_for(lambda: open_descriptors() <= before + 1, "the descriptors")
+
+
+def test_a_forgotten_object_is_worth_no_warning(bus_process):
+    """Nor is one that a forked child leaves to its parent: Salt's scripts destroy nothing."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        forgotten = get_event("master", opts=bus_process.opts)
+        assert forgotten.fire_event({}, "t")
+        native = bus.connect("master", bus_process.opts)
+        assert native.fire("t", {})
+        pid, native._pid, forgotten._pid = forgotten._pid, 0, 0  # as it looks in a child
+        assert forgotten.fire_event({}, "t")
+        assert native.fire("t", {})
+        assert forgotten._pid == native._pid == pid
+        del forgotten, native
+        gc.collect()
+    assert [str(one.message) for one in caught] == []
 
 
 def test_connecting_twice_is_no_harm(events):

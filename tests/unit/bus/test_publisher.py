@@ -115,7 +115,7 @@ def test_many_are_pipelined(bus_process):
     publisher.close()
 
 
-def test_without_a_bus_it_gives_up_in_time(place):
+def test_without_a_bus_it_gives_up_in_time(place, caplog):
     """One line, at the time-out, and nothing stays behind to be fired later."""
     address = f"ipc://{place}/pull.ipc"
     publisher = Publisher(address)
@@ -124,6 +124,7 @@ def test_without_a_bus_it_gives_up_in_time(place):
         publisher.fire([_event(1)], 0.4)
     assert 0.35 < time.monotonic() - began < 15
     assert publisher.fire_all([_event(2)], 0.1) == 0
+    assert "only 0 events fired: no bus answers" in caplog.text
     assert publisher.pending == 0
     assert not publisher.reachable()
     late = _FakeBus(address)
