@@ -141,6 +141,17 @@ class TestProgram:
         assert result.stderr.count("\n") == 1
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.parametrize("args", [["key"], ["token", "create"], ["user", "list"]])
+    def test_a_minion_alone_has_nobody_to_let_in(self, args, tmp_path):
+        """Its host is not the place for keys, tokens and users."""
+        place = tmp_path / "m"
+        place.mkdir(mode=0o700)
+        (place / "minion").write_text("id: web1\n")
+        result = invoke(*args, "--config", str(place))
+        assert result.exit_code == 1
+        assert "is the configuration of a minion alone" in result.stderr
+        assert [file.name for file in place.iterdir()] == ["minion"]
+
     @pytest.mark.parametrize(
         ("answer", "code", "told"),
         [("", 2, "nobody is there to answer: add --yes"), ("n\n", 1, "nothing was dropped")],
