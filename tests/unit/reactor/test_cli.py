@@ -111,7 +111,7 @@ class TestProgram:
             (["key", "-L"], "no such option: -L; write 'reactor key list'"),
             (["key", "-d", "web1"], "no such option: -d; write 'reactor key delete ID'"),
             (["cmd", "*", "test.ping", "--out=json"], "no such option: --out; write '--json'"),
-            (["run", "-d"], "sys.doc"),
+            (["run", "-d"], "write 'reactor run doc.runner'"),
             (["key", "acept", "web1"], "no such command: 'acept'; did you mean 'accept'?"),
             (["jobs", "xyzzy"], "no such command: 'xyzzy'; there are active, kill, list, show"),
             (["events", "--count"], "requires an argument (see 'reactor events --help')"),
