@@ -26,6 +26,8 @@ _TEST_KEYS = (
     "results",
     "takes",
 )
+_MAPPINGS = ("functions", "results", "skipped", "fails")
+_CALLS = ("expect", "includes", "excludes")
 _KINDS = ("local", "runner", "wheel", "caller", "event", "http", "exec", "log", "notify")
 
 
@@ -65,6 +67,7 @@ def _read(file: Path) -> _Suite:
     if not isinstance(value, dict) or not isinstance(value.get("tests"), dict):
         raise ReactorError(f"{file}: a mapping with 'tests' is wanted, a name for each test")
     _check_keys(suite, value, _FILE_KEYS, ())
+    _check_shapes(suite, value, ())
     return suite
 
 
@@ -78,11 +81,25 @@ def _check_keys(
             raise ReactorError(f"{suite.source(*path, key)}: unknown key {key!r}: {hint}")
 
 
+def _check_shapes(suite: _Suite, value: Mapping[str, Any], path: tuple[str | int, ...]) -> None:
+    for key in _MAPPINGS:
+        if not isinstance(value.get(key), dict | None):
+            raise ReactorError(f"{suite.source(*path, key)}: {key!r} is a mapping")
+    for key in _CALLS:
+        for number, call in enumerate(_listed(value.get(key))):
+            if not isinstance(call, dict) or not any(kind in call for kind in _KINDS):
+                raise ReactorError(
+                    f"{suite.source(*path, key, number)}: what {key!r} lists is a call, such as "
+                    "{local: test.ping, tgt: web1}"
+                )
+
+
 def _run(suite: _Suite, name: Any, test: Mapping[str, Any]) -> list[str]:
     path = ("tests", name)
     if not isinstance(test, dict):
         raise ReactorError(f"{suite.source(*path)}: a test is a mapping with 'events'")
     _check_keys(suite, test, _TEST_KEYS, path)
+    _check_shapes(suite, test, path)
     if not any(key in test for key in ("expect", "includes", "excludes", "skipped", "fails")):
         raise ReactorError(
             f"{suite.source(*path)}: the test expects nothing: say 'expect: []' if nothing is "

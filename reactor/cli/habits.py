@@ -53,7 +53,13 @@ _CMD: Mapping[str, str] = {
     "--hide-timeout": "who did not answer is told on standard error: add 2>/dev/null",
 }
 
-_OF_COMMANDS: Mapping[str, Mapping[str, str]] = {"key": _KEY, "cmd": _CMD}
+_RUN: Mapping[str, str] = {
+    "-d": "write 'reactor run doc.runner'",
+    "--doc": "write 'reactor run doc.runner'",
+    "--async": "leave it out, or put it into the background with '&'",
+}
+
+_OF_COMMANDS: Mapping[str, Mapping[str, str]] = {"key": _KEY, "cmd": _CMD, "run": _RUN}
 
 
 def advice(command: str, option: str) -> str:

@@ -10,7 +10,8 @@ from reactor.cli.settings import Command, Settings, with_json
 @click.command(
     "run",
     cls=Command,
-    example="reactor run state.event pretty=True\nreactor run event.send myco/tag '{a: 1}'",
+    example="reactor run doc.runner\nreactor run state.event pretty=True\n"
+    "reactor run event.send myco/tag '{a: 1}'",
 )
 @click.argument("fun")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)

@@ -51,10 +51,18 @@ class Settings:
         """Return the master's options, for what would else begin a state of its own somewhere.
 
         Raises:
-            ConfigError: there is no configuration directory.
+            ConfigError: there is no configuration directory, or one of a minion alone.
         """
+        from bus.config import has_master, has_minion
+        from bus.errors import ConfigError
+
         opts = self.master()
         require_directory(opts)
+        if has_minion(opts.conf_dir) and not has_master(opts.conf_dir):
+            raise ConfigError(
+                f"{opts.conf_dir} is the configuration of a minion alone: do this where its "
+                "master is, or name the master's directory with --config"
+            )
         return opts
 
     def _read(self, role: str, *, strict: bool) -> Opts:

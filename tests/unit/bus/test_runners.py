@@ -47,6 +47,17 @@ def test_test(opts):
     assert test.sleep(0) is True
 
 
+def test_doc(opts):
+    """Of each kind of function, by module, glob or all."""
+    doc = runner("doc", opts)
+    told = doc.runner("jobs", "test.ping")
+    assert {name.partition(".")[0] for name in told} == {"jobs", "test"}
+    assert "``reactor run" in told["test.ping"]
+    assert set(doc.wheel("key.accept*")) >= {"key.accept"}
+    assert set(doc.execution("test.ping")) == {"test.ping"}
+    assert "doc.runner" in doc.runner()
+
+
 def test_event_send(opts, hear):
     """The data is fired flat; explicit data beats keywords."""
     assert runner("event", opts).send("my/tag", {"a": 1}, a=2, b=2, __pub_user="x") is True

@@ -120,7 +120,7 @@ class TestProgram:
             (["key", "-L"], "no such option: -L; write 'reactor key list'"),
             (["key", "-d", "web1"], "no such option: -d; write 'reactor key delete ID'"),
             (["cmd", "*", "test.ping", "--out=json"], "no such option: --out; write '--json'"),
-            (["run", "-d"], "sys.doc"),
+            (["run", "-d"], "write 'reactor run doc.runner'"),
             (["key", "acept", "web1"], "no such command: 'acept'; did you mean 'accept'?"),
             (["jobs", "xyzzy"], "no such command: 'xyzzy'; there are active, kill, list, show"),
             (["events", "--count"], "requires an argument (see 'reactor events --help')"),
@@ -149,6 +149,17 @@ class TestProgram:
         assert result.stderr.startswith("reactor: there is no configuration directory ")
         assert result.stderr.count("\n") == 1
         assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("args", [["key"], ["token", "create"], ["user", "list"]])
+    def test_a_minion_alone_has_nobody_to_let_in(self, args, tmp_path):
+        """Its host is not the place for keys, tokens and users."""
+        place = tmp_path / "m"
+        place.mkdir(mode=0o700)
+        (place / "minion").write_text("id: web1\n")
+        result = invoke(*args, "--config", str(place))
+        assert result.exit_code == 1
+        assert "is the configuration of a minion alone" in result.stderr
+        assert [file.name for file in place.iterdir()] == ["minion"]
 
     @pytest.mark.parametrize(
         ("answer", "code", "told"),

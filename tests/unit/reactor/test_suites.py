@@ -99,6 +99,40 @@ def test_a_suite_says_what_differs(folder):
     assert len(RuleSet(rules=[str(folder)]).load().rules) == 1
 
 
+@pytest.mark.parametrize(
+    ("slip", "told"),
+    [
+        ("expect: 5", "r.test.yaml:4: what 'expect' lists is a call"),
+        ("includes: [[1]]", "what 'includes' lists is a call"),
+        ("excludes: [{tgt: x}]", "what 'excludes' lists is a call"),
+        ("skipped: [restart]", "r.test.yaml:4: 'skipped' is a mapping"),
+        ("expect: []\n    results: 5", "r.test.yaml:5: 'results' is a mapping"),
+        ("expect: []\n    takes: [1]", "is no duration"),
+        ("expect: []\n    wait: soon", "soon"),
+        ("expect: []\n  5: 6", "a test is a mapping"),
+    ],
+)
+def test_a_test_of_another_form_is_one_failure(folder, slip, told):
+    """It is named with its line, and keeps no other test from being run."""
+    suite = "tests:\n  odd:\n    events: [{tag: svc/down, data: {id: a, n: 0}}]\n    " + slip
+    good = "\n  fine:\n    events: [{tag: x}]\n    expect: []\n"
+    (folder / "r.test.yaml").write_text(suite + good)
+    results = run_file(folder / "r.test.yaml")
+    assert results[-1]["name"] == "fine"
+    assert results[-1]["failures"] == []
+    failures = [line for result in results for line in result["failures"]]
+    assert len(failures) == 1
+    assert told in failures[0]
+
+
+@pytest.mark.parametrize("key", ["functions", "results"])
+def test_a_suite_of_another_form_is_one_failure(folder, key):
+    """What counts for the whole file."""
+    (folder / "r.test.yaml").write_text(f"{key}: 5\ntests: {{}}\n")
+    [result] = run_file(folder / "r.test.yaml")
+    assert f"r.test.yaml:1: '{key}' is a mapping" in result["failures"][0]
+
+
 def test_events_of_a_file(folder):
     """What would run, why the others would not, and the exit status."""
     (folder / "e.jsonl").write_text(
