@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from bus.config import kinds
+from bus.config import kinds, salts
 from bus.config.options import MASTER, ROLES, Option, options_of
 from bus.errors import ConfigError
 
@@ -29,6 +29,9 @@ def nowhere(*_path: Any) -> tuple[str, int]:
 
 Forgive = Callable[[ConfigError], None]
 """Told of a refused setting that is then left out, in place of an error."""
+
+_MOST_NAMED = 20
+"""Unknown options that one error names, so that a file of Salt's is mended in one go."""
 
 ADDRESSES = frozenset(
     {"sock_dir", "state_dir", "pki_dir", "ipc_mode", "tcp_pub_port", "tcp_pull_port", "id"}
@@ -59,7 +62,8 @@ def check(
     checked = {}
     for name, value in settings.items():
         try:
-            option = _known(role, known, name, place)
+            rest = () if forgive else settings
+            option = _known(role, known, name, place, rest)
             if value is not None:
                 checked[option.name] = _read(option, value, base, place)
         except ConfigError as error:
@@ -69,11 +73,21 @@ def check(
     return checked
 
 
-def _known(role: str, known: Mapping[str, Option], name: Any, place: Place) -> Option:
+def _known(
+    role: str, known: Mapping[str, Option], name: Any, place: Place, others: Iterable[Any]
+) -> Option:
     option = known.get(name)
     if option is None:
-        raise ConfigError(_unknown(role, str(name)), *place(name))
+        too = [_where(other, place) for other in others if other not in known and other != name]
+        more = f"; unknown too: {', '.join(too[:_MOST_NAMED])}" if too else ""
+        more += f" and {len(too) - _MOST_NAMED} more" if len(too) > _MOST_NAMED else ""
+        raise ConfigError(_unknown(role, str(name)) + more, *place(name))
     return option
+
+
+def _where(name: Any, place: Place) -> str:
+    line = place(name)[1:2]
+    return f"{str(name)[:60]} (line {line[0]})" if line and line[0] else str(name)[:60]
 
 
 def _read(option: Option, value: Any, base: str, place: Place) -> Any:
@@ -116,6 +130,8 @@ def _unknown(role: str, name: str) -> str:
                 f"{name} is an option of the {other}, not of the {role}: "
                 f"move it to the file '{other}'"
             )
+    if name in salts.ADVICE:
+        return f"unknown option {name!r}: {salts.ADVICE[name]}"
     import difflib  # seldom needed, and it takes time
 
     near = difflib.get_close_matches(name, list(options_of(role)), 1)

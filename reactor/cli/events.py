@@ -39,7 +39,11 @@ _STEP = 0.5
 @click.option("--cursor", metavar="NAME", help="Go on after the last event shown under this name.")
 @with_node
 @click.option("--count", type=click.IntRange(min=1), help="End after so many events.")
-@click.option("--timeout", type=click.FloatRange(min=0), help="End after so many seconds.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    help="End after so many seconds, but not before all that the journal had is shown.",
+)
 @click.option("--pretty", is_flag=True, help="Show the data on several lines.")
 @with_json
 @click.pass_context
@@ -103,13 +107,25 @@ def _events(
     if end and end.seq is not None:
         yield from _from_journal(connection, glob, str(since), end.seq, deadline)
         return
+    there = _newest(connection) if since or cursor else 0
     listening = connection.listen(
         glob, since=since, cursor=cursor, auto_commit=False, on_gap=_gap_notice(connection)
     )
     if end:
         deadline = end.sooner(deadline)
     shown.listening = listening if cursor else None
-    yield from _listen(listening, deadline, shown.save)
+    yield from _listen(listening, deadline, shown.save, there)
+
+
+def _newest(connection: Connection) -> int:
+    """Return the number of the newest event in the journal; 0 without a journal."""
+    journal = connection.open_journal()
+    if journal is None:
+        return 0
+    try:
+        return journal.last_seq()
+    finally:
+        journal.close()
 
 
 class _Shown:
@@ -224,9 +240,12 @@ def _up_to(
 
 
 def _listen(
-    listening: Listening, deadline: float | None, on_idle: Callable[[], None]
+    listening: Listening, deadline: float | None, on_idle: Callable[[], None], there: int = 0
 ) -> Iterator[Event]:
-    """Yield events until the deadline; ``on_idle`` flushes what was printed."""
+    """Yield events until the deadline, and up to the number ``there`` even after it.
+
+    ``on_idle`` flushes what was printed.
+    """
     while True:
         event = listening.next(0)
         if event is None:
@@ -238,7 +257,8 @@ def _listen(
             event = listening.next(min(left, _STEP))
         if event is not None:
             yield event
-            if deadline is not None and time.monotonic() > deadline:
+            is_late = deadline is not None and time.monotonic() > deadline
+            if is_late and event.seq >= there:
                 return
 
 

@@ -221,6 +221,30 @@ class TestRefusals:
         assert (error.path, error.line) == (str(conf / "master"), 2)
         assert str(error).endswith("unknown option 'ret_prot': did you mean ret_port?")
 
+    def test_all_unknown_options_of_a_file_are_named_at_once(self, conf):
+        """Who copies Salt's file mends it in one go, and is not sent to what only sounds alike."""
+        text = "worker_threads: 5\ninterface: 0.0.0.0\npillar_roots: {}\nxyzzy: 1\n"
+        error = refused("master", text, conf)
+        assert error.line == 1
+        assert str(error).endswith(
+            "unknown option 'worker_threads': it is Salt's, and there is nothing of the kind here: "
+            "remove it; unknown too: pillar_roots (line 3), xyzzy (line 4)"
+        )
+        many = "".join(f"xyzzy_{n}: 1\n" for n in range(30))
+        assert str(refused("master", many, conf)).endswith("xyzzy_20 (line 21) and 9 more")
+
+    @pytest.mark.parametrize(
+        ("name", "told"),
+        [
+            ("publish_port", "ret_port"),
+            ("external_auth", "reactor user"),
+            ("rest_cherrypy", "http_port"),
+        ],
+    )
+    def test_options_of_salts_with_something_in_their_place(self, conf, name, told):
+        """The error says what that is."""
+        assert told in str(refused("master", f"{name}: 1\n", conf))
+
     def test_an_unknown_option_without_a_near_one(self, conf):
         """No guess is better than a bad one."""
         assert "remove it" in str(refused("master", "xyzzy_quux: 1\n", conf))

@@ -282,6 +282,15 @@ class TestEvents:
         assert "    b:\n        ----------\n        c:\n            1\n" in up.invoke(*args).stdout
         assert json.loads(up.invoke(*args, "--json").stdout)["payload"] == {"b": {"c": 1}}
 
+    def test_a_time_out_cuts_no_look_back(self, up):
+        """However short it is, all that the journal had is shown: a part of it would look whole."""
+        first = int(up.invoke("fire", "past/0", "{}").stdout)
+        for number in range(1, 5):
+            up.invoke("fire", f"past/{number}", "{}")
+        args = ["--since", str(first - 1), "--timeout", "0", "--json"]
+        lines = up.invoke("events", "past/*", *args).stdout.splitlines()
+        assert [json.loads(line)["tag"] for line in lines] == [f"past/{n}" for n in range(5)]
+
     def test_too_few(self, up):
         """A count that is not reached is no success."""
         result = up.invoke("events", "never/*", "--count", "2", "--timeout", "0.2")
