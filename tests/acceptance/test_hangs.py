@@ -20,6 +20,9 @@ answer:
 
 SECONDS = 120
 
+SLOW_EVENTS = 8
+"""Half a second each: several times as long as the patience of the test."""
+
 
 @pytest.fixture
 def system(tmp_path):
@@ -67,9 +70,9 @@ def test_what_takes_its_time_does_not_hang(tmp_path):
     rules = ("--rules", str(tmp_path / "map.yaml"))
     with serving(tmp_path, *rules, more="hang_after: 1s\n") as system:
         pid = system.parts()["reactor"]
-        for number in range(20):
+        for number in range(SLOW_EVENTS):
             system.fire("slow/x", {"n": number})
-        wait_for(lambda: _returned(system) == 20, "all of them", seconds=SECONDS)
+        wait_for(lambda: _returned(system) == SLOW_EVENTS, "all of them", seconds=SECONDS)
         assert system.parts()["reactor"] == pid
 
 
