@@ -1,6 +1,7 @@
 """Fixtures of every test: a short directory, a master's options, and a bus in its process."""
 
 import signal
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,6 +16,17 @@ settings.load_profile("suite")
 # that the tests start have to hear Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+SYSTEM_PLACES = ("/etc/reactor", "/var/cache/reactor", "/var/lib/reactor")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def system_places():
+    """Where root's own master and minion keep theirs: no test has any business there."""
+    before = [name for name in SYSTEM_PLACES if Path(name).exists()]
+    yield
+    assert [name for name in SYSTEM_PLACES if Path(name).exists()] == before
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ from tests.unit.bus.test_client import master  # noqa: F401 - a fixture
 @pytest.fixture
 def opts(tmp_path):
     """A master's options."""
-    return master_config({"sock_dir": str(tmp_path / "s"), "pki_dir": str(tmp_path / "pki")})
+    places = {"sock_dir": "s", "pki_dir": "pki", "state_dir": "state"}
+    return master_config({name: str(tmp_path / place) for name, place in places.items()})
 
 
 @pytest.fixture(autouse=True)
