@@ -45,7 +45,7 @@ def once(path, text):
 """A function of the minions that leaves a trace of each time that it runs."""
 
 QUICK: dict[Any, dict[str, float]] = {
-    connection: {"HEARTBEAT_MS": 250, "HEARTBEAT_TIMEOUT_MS": 1_500, "HANDSHAKE_MS": 1_000},
+    connection: {"KEEPALIVE_SECONDS": 1, "HANDSHAKE_MS": 1_000},
     port: {"HANDSHAKE_MS": 1_000, "KEEPALIVE_SECONDS": 3},
     server: {"PRUNE_SECONDS": 0.2},
     departures: {"ANYWAY_SECONDS": 1.0, "SILENT_SECONDS": 3.0},

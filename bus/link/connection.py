@@ -13,8 +13,9 @@ from bus.link.protocol import ROUTING_ID_BYTES
 from bus.link.trust import Address
 from bus.sockets import Socket
 
-HEARTBEAT_MS = 5_000
-HEARTBEAT_TIMEOUT_MS = 15_000
+KEEPALIVE_SECONDS = 5
+"""After so long a silence the kernel asks whether the host is there, and twice more; what was sent
+and not taken by it ends the connection after six times as long."""
 HANDSHAKE_MS = 40_000
 """A master to which ten thousand come back at once may need that long until it is our turn; to
 give up earlier only makes the queue longer. Where there is another master, the link is not so
@@ -92,8 +93,14 @@ class Connection:
             zmq.IMMEDIATE: 1,
             zmq.SNDHWM: SEND_QUEUE,
             zmq.MAXMSGSIZE: max_message,
-            zmq.HEARTBEAT_IVL: HEARTBEAT_MS,
-            zmq.HEARTBEAT_TIMEOUT: HEARTBEAT_TIMEOUT_MS,
+            # Not ZeroMQ's heartbeats: libzmq aborts the process when one of its timers comes to a
+            # connection that read wrong bytes and then ended. The kernel finds hosts that are
+            # gone, `bus.link.vigil` masters that do nothing any more.
+            zmq.TCP_KEEPALIVE: 1,
+            zmq.TCP_KEEPALIVE_IDLE: KEEPALIVE_SECONDS,
+            zmq.TCP_KEEPALIVE_INTVL: KEEPALIVE_SECONDS,
+            zmq.TCP_KEEPALIVE_CNT: 2,
+            zmq.TCP_MAXRT: 6_000 * KEEPALIVE_SECONDS,
             zmq.HANDSHAKE_IVL: HANDSHAKE_MS,
             zmq.RECONNECT_IVL: pauses.first_ms,
             zmq.RECONNECT_IVL_MAX: pauses.longest_ms,
