@@ -17,7 +17,7 @@ from bus.stopping import Stop
 from reactor.engine import process
 from reactor.engine.state import State, state_path
 from reactor.errors import ReactorError
-from tests.support import master_options, running_bus, wait_for
+from tests.support import SECONDS, master_options, running_bus, wait_for
 
 RULES = """
 out:
@@ -100,7 +100,7 @@ class Reactor:
 
     def expect(self, glob, after=0):
         with bus.connect("master", self.opts) as events:
-            event = events.listen(glob, since=after).next(10)
+            event = events.listen(glob, since=after).next(SECONDS)
         assert event, f"no {glob}"
         return event
 

@@ -157,7 +157,7 @@ def test_a_condition_that_cannot_be_worked_out():
         (
             "{event: '{{ data.t }}'}",
             {"t": {}},
-            "r.do[0].event: an event tag is text, not dict",
+            "r.do[0].event: an event tag is text, not dict: are tag and data the other way round?",
         ),
         (
             "{event: x, data: '{{ data.t }}'}",
