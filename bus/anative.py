@@ -220,6 +220,7 @@ class AsyncListening:
         except asyncio.CancelledError:
             raise
         except BaseException:
+            # Whatever ended this look, the next one is not to be told of it again.
             self._taking = None
             raise
         self._taking = None
