@@ -49,7 +49,12 @@ QUICK: dict[Any, dict[str, float]] = {
     port: {"HANDSHAKE_MS": 1_000, "KEEPALIVE_SECONDS": 3},
     server: {"PRUNE_SECONDS": 0.2},
     departures: {"ANYWAY_SECONDS": 1.0, "SILENT_SECONDS": 3.0},
-    vigil: {"PING_SECONDS": 0.5, "SILENCE_SECONDS": 4.0, "FAILOVER_SECONDS": 1.0},
+    vigil: {
+        "PING_SECONDS": 0.5,
+        "SILENCE_SECONDS": 4.0,
+        "ADMISSION_SECONDS": 4.0,
+        "FAILOVER_SECONDS": 1.0,
+    },
     owing: {"AWAY_SECONDS": 8.0},
     held: {"GRACE_SECONDS": 5.0},
     outbox: {"GRACE_SECONDS": 0.2},

@@ -15,7 +15,7 @@ ANYWAY_SECONDS = 15.0
 """How often to look though nothing was told of."""
 
 SILENT_SECONDS = 30.0
-"""After which a minion is gone that should ping every ten (`bus.link.vigil.PING_SECONDS`)."""
+"""After which a minion is gone that should ping every five (`bus.link.vigil.PING_SECONDS`)."""
 
 STALL_SECONDS = 5.0
 """A master that has not looked for so long was stopped itself, and may not judge its minions."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-PING_SECONDS = 10.0
-SILENCE_SECONDS = 35.0
-"""Three pings without an answer, and a little."""
+PING_SECONDS = 5.0
+SILENCE_SECONDS = 20.0
+"""Three pings without an answer, and a little; less than those wait who fire with half a minute's
+time-out, so that what they fire goes into the spool in time."""
+
+ADMISSION_SECONDS = 35.0
+"""How long a master may take to let us in: ten thousand may have come back to it at once."""
 
 FAILOVER_SECONDS = 5.0
 """How long to try one of several masters that does not answer."""
@@ -53,7 +57,7 @@ class Vigil:
         """
         unheard = self.heard <= self._began
         patience = (
-            FAILOVER_SECONDS if unheard and early else SILENCE_SECONDS + self._acceptance_wait
+            FAILOVER_SECONDS if unheard and early else ADMISSION_SECONDS + self._acceptance_wait
         )
         return now - max(self._began, self.heard) > patience
 

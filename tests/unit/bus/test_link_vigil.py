@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from bus.link.vigil import FAILOVER_SECONDS, PING_SECONDS, SILENCE_SECONDS, Vigil
+from bus.link.vigil import (
+    ADMISSION_SECONDS,
+    FAILOVER_SECONDS,
+    PING_SECONDS,
+    SILENCE_SECONDS,
+    Vigil,
+)
 
 ACCEPTANCE = 10.0
-PATIENCE = SILENCE_SECONDS + ACCEPTANCE
+PATIENCE = ADMISSION_SECONDS + ACCEPTANCE
 
 
 @pytest.fixture
