@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+# So that processes start faster from the first on, also where PYTHONDONTWRITEBYTECODE keeps them from doing it.
+COMPILE := $(BIN)/python -m compileall -q bus reactor
 INSTALLED := $(VENV)/.installed
 STAMP := $(VENV)/.installed-dev
 SALT_VENV := .venv-salt
 
-.PHONY: run test lint bench bench-salt soak docs clean
+.PHONY: run test coverage lint bench bench-salt soak docs clean
 .DEFAULT_GOAL := run
 
 $(BIN)/python:
@@ -17,11 +19,13 @@ $(BIN)/python:
 $(INSTALLED): pyproject.toml | $(BIN)/python
 	@echo "setting up $(VENV) (once)"
 	@$(PIP) --editable .
+	@$(COMPILE)
 	@touch $@
 
 $(STAMP): pyproject.toml | $(BIN)/python
 	@echo "setting up $(VENV) with what tests, lint and docs need (once)"
 	@$(PIP) --editable '.[dev]'
+	@$(COMPILE)
 	@touch $(INSTALLED) $@
 
 run: $(INSTALLED)
@@ -29,6 +33,9 @@ run: $(INSTALLED)
 
 test: $(STAMP)
 	@$(BIN)/python -m tests.run
+
+coverage: $(STAMP)
+	@COVER_PROCESSES=subprocess $(BIN)/python -m tests.run
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -80,11 +80,11 @@ class Reactor:
     def _answers(self):
         assert self._thread.is_alive(), self._error
         with contextlib.suppress(BusError):
-            return self.ask("ping")
+            return self.ask("ping", timeout=2)
         return False
 
-    def ask(self, method):
-        return rpc.call(endpoints.master_reactor(self.opts), method, timeout=2)
+    def ask(self, method, timeout=SECONDS):
+        return rpc.call(endpoints.master_reactor(self.opts), method, timeout=timeout)
 
     def stop(self):
         if self._thread:
