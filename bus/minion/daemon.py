@@ -26,7 +26,7 @@ from bus.minion.accepted import AcceptedJobs
 from bus.minion.jobs import Job, Result, SeenJobs, job_return, signal_number, unfinished_return
 from bus.minion.members import Limits
 from bus.minion.nursery import Nursery
-from bus.minion.parts import Link, LinkHooks, OnSent, Parts, RealParts, Sockets
+from bus.minion.parts import Link, LinkHooks, Parts, RealParts, Sockets
 from bus.minion.pool import Pool
 from bus.minion.sync import Sync, SyncResult
 from bus.stopping import Stop
@@ -95,7 +95,7 @@ class Minion:
         )
         self._link: Link | None = None
         self._sockets: Sockets | None = None
-        self._held: list[tuple[str, dict[str, Any], OnSent]] = []
+        self._held: list[tuple[str, dict[str, Any], Done]] = []
         self._grains: dict[str, Any] | None = None
         self._seen = SeenJobs()
         self._accepted: AcceptedJobs | None = None
@@ -301,16 +301,16 @@ class Minion:
         for tag, data in events:
             self._sockets.publish(tag, data)
 
-    def _send(self, tag: str, data: dict[str, Any], on_done: OnSent) -> None:
+    def _send(self, tag: str, data: dict[str, Any], on_done: Done) -> None:
         if self._link:
             _send_event(self._link, tag, data, on_done)
         elif not self._has_master:
             self._publish([(tag, data)])
-            on_done(True, "")
+            on_done(None)
         elif len(self._held) < MAX_HELD:
             self._held.append((tag, data, on_done))
         else:
-            on_done(False, "the minion is still starting, and too many events wait already")
+            on_done(BusError("the minion is still starting, and too many events wait already"))
 
     # -- the master's files ---------------------------------------------------------------
 
@@ -404,25 +404,29 @@ class _Countdown:
         if not count:
             done(None)
 
-    def __call__(self, ok: bool, text: str) -> None:
-        if not ok:
-            self._error = self._error or RemoteError(text or "the master refused the event")
+    def __call__(self, error: BusError | None) -> None:
+        self._error = self._error or error
         self._left -= 1
         if not self._left:
             self._done(self._error)
 
 
-def _send_event(link: Link, tag: str, data: dict[str, Any], on_done: OnSent) -> None:
+def _send_event(link: Link, tag: str, data: dict[str, Any], on_done: Done) -> None:
+    """Hand an event to the link; what it refuses at once, as too large, keeps its kind of error."""
+
+    def on_sent(ok: bool, text: str) -> None:
+        on_done(None if ok else RemoteError(text or "the master refused the event"))
+
     try:
-        link.send_event(tag, data, on_done)
+        link.send_event(tag, data, on_sent)
     except BusError as error:
-        on_done(False, str(error))
+        on_done(error)
 
 
-def _log_unsent(tag: str) -> OnSent:
-    def on_done(ok: bool, text: str) -> None:
-        if not ok:
-            log.warning("the master did not take the event %s: %s", tag, text)
+def _log_unsent(tag: str) -> Done:
+    def on_done(error: BusError | None) -> None:
+        if error:
+            log.warning("the master did not take the event %s: %s", tag, error)
 
     return on_done
 
