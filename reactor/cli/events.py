@@ -147,8 +147,8 @@ class _Shown:
         """Flush, then save the place: what was not written must come again."""
         sys.stdout.flush()
         if self.listening and self._count:
-            self._count = 0
             self.listening.commit(self._last)
+            self._count = 0  # not before: Ctrl-C may come while the master is asked
 
 
 def _gap_notice(connection: Connection) -> Callable[[int, int], None]:

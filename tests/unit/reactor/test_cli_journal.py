@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 import bus
 from bus.journal import JournalReader, journal_path
+from bus.listening import Listening
 from reactor.cli import journal as journal_command
 from reactor.cli import program
 from tests.support import running_bus, wait_for
@@ -225,6 +226,24 @@ def test_a_cursor_after_ctrl_c(reactor, bus_process, place):
             process.wait(20)
     _fire(bus_process.opts, 1)
     assert _shown(reactor("events", "--cursor", "c", "--json", "--timeout", "0.3")) == [8]
+
+
+def test_ctrl_c_while_the_place_is_saved(reactor, bus_process, monkeypatch):
+    """It is saved on the way out: what was shown does not come again."""
+    _fire(bus_process.opts, 3)
+    commit, interrupted = Listening.commit, []
+
+    def interrupt(listening, seq=None):
+        if not interrupted:
+            interrupted.append(seq)
+            raise KeyboardInterrupt
+        return commit(listening, seq)
+
+    monkeypatch.setattr(Listening, "commit", interrupt)
+    result = reactor("events", "--cursor", "c", "--since", "0", "--json")
+    assert _shown(result) == [1, 2, 3]
+    assert interrupted == [3]
+    assert reactor("events", "--cursor", "c", "--json", "--timeout", "0.3").stdout == ""
 
 
 def test_a_slow_terminal_is_told_what_it_lost(reactor, master_opts, place):
