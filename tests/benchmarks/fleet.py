@@ -30,6 +30,8 @@ _FLEETS = ((1_000, Goal(10), Goal(1)), (10_000, Goal(60), Goal(5)))
 _FILES_A_LINK = 8
 _OTHER_FILES = 1_000
 _TICK = 1.0
+_IDLE_SECONDS = 15.0
+"""Three rounds of the minions' pings."""
 
 
 def run(settings: Settings) -> Iterator[Row]:
@@ -39,6 +41,13 @@ def run(settings: Settings) -> Iterator[Row]:
         if not _has_files_for(min(count, LINKS_A_PROCESS) * _FILES_A_LINK, count + _OTHER_FILES):
             continue
         yield from _measure(count, back, ping)
+
+
+def _share_of_a_core(link: processes.Child) -> float:
+    """Return how much of a core a process takes by itself, in percent."""
+    before = link.cpu_seconds()
+    time.sleep(_IDLE_SECONDS)
+    return 100 * (link.cpu_seconds() - before) / _IDLE_SECONDS
 
 
 def _has_files_for(*wanted: int) -> bool:
@@ -62,6 +71,7 @@ def _measure(count: int, back: Goal, ping: Goal) -> Iterator[Row]:
         before = link.cpu_seconds()
         answered = _ping_all(opts, count)
         busy_answering = link.cpu_seconds() - before
+        idle = _share_of_a_core(link)
         link.stop()
         link = processes.start_link(group, opts)
         again = _until_connected(opts, count)
@@ -73,6 +83,9 @@ def _measure(count: int, back: Goal, ping: Goal) -> Iterator[Row]:
         f"{count:,} links: of the link's processor time, for the restart", "s", _one(busy_again)
     )
     yield Row(f"{count:,} links: the same, for the ping", "s", _one(busy_answering))
+    yield Row(
+        f"{count:,} links: the same, while nothing happens but pings", "% of a core", _one(idle)
+    )
     yield Row(
         f"{count:,} links: memory of the link server a link", "kB", _one(memory), goal=Goal(100)
     )
