@@ -14,8 +14,8 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bus import client
 from bus.ainput import wait_for_input
+from bus.answers import collected, full_answer, silent_answers
 from bus.calls import Fun
 from bus.client import Caller, LocalClient, RunnerClient, Target, WheelClient
 from bus.config import client_config
@@ -47,7 +47,7 @@ class AsyncLocalClient:
         full_return = bool(kwargs.pop("full_return", False))
         found: dict[str, Any] = {}
         async for answer in self._answers(lambda one: one.follow(tgt, fun, *args, **kwargs)):
-            found |= client.collected([answer], full_return=full_return)
+            found |= collected([answer], full_return=full_return)
         return found
 
     async def cmd_full_return(
@@ -68,7 +68,7 @@ class AsyncLocalClient:
         answers = self._answers(lambda one: one.follow(tgt, fun, *args, **kwargs))
         async with contextlib.aclosing(answers):
             async for answer in answers:
-                yield client.full_answer(answer)
+                yield full_answer(answer)
 
     async def cmd_cli(
         self, tgt: Target, fun: Fun, *args: Any, **kwargs: Any
@@ -87,7 +87,7 @@ class AsyncLocalClient:
         answers = self._answers(lambda one: one.follow_batch(tgt, fun, arg, **kwargs))
         async with contextlib.aclosing(answers):
             async for answer in answers:
-                yield answer if raw else client.collected([answer], full_return=False)
+                yield answer if raw else collected([answer], full_return=False)
 
     async def cmd_subset(
         self, tgt: Target, fun: Fun, arg: Sequence[Any] = (), **kwargs: Any
@@ -125,7 +125,7 @@ class AsyncLocalClient:
         """Wait for a job that was sent: `LocalClient.get_full_returns`."""
         found: dict[str, dict[str, Any]] = {}
         async for answer in self._answers(lambda one: one.resume(jid, minions, timeout)):
-            found |= client.full_answer(answer)
+            found |= full_answer(answer)
         return found
 
     # -- how it is waited for -------------------------------------------------------------
@@ -160,8 +160,8 @@ class AsyncLocalClient:
         answers = self._answers(begin, at_end)
         async with contextlib.aclosing(answers):
             async for answer in answers:
-                yield client.full_answer(answer)
-        for silent in client.silent_answers(at_end[0]):
+                yield full_answer(answer)
+        for silent in silent_answers(at_end[0]):
             yield silent
 
 

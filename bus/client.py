@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import os
 import random
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from bus import cliargs, endpoints, loader, rpc
+from bus import endpoints, loader, rpc
+from bus.answers import collected, full_answer, with_silent
 from bus.calls import Fun, condensed
 from bus.config import client_config, minion_config
-from bus.errors import ArgumentsError, NotRunningError, TargetError
-from bus.event import SaltEvent
-from bus.jid import JidMaker
+from bus.errors import NotRunningError, TargetError
 from bus.listener import Listener, open_listener
 from bus.loader.custom import custom_dirs
-from bus.returns import Answer, Batch, Following
-from bus.running import Outcome, current_user, run_function
-from bus.tags import tagify
+from bus.masterfunctions import RunnerClient, WheelClient
+from bus.returns import Batch, Following, batch_size
+from bus.running import current_user
 
 __all__ = ["Caller", "LocalClient", "RunnerClient", "WheelClient"]
 
@@ -188,7 +185,7 @@ class LocalClient:
         """`cmd_iter`, and at the end each minion that did not answer, as `get_cli_returns`."""
         del verbose, progress
         answers = self.follow(tgt, fun, arg, timeout, tgt_type, ret, kwarg, **kwargs)
-        yield from _with_silent(answers)
+        yield from with_silent(answers)
 
     def cmd_full_return(
         self,
@@ -439,7 +436,7 @@ class LocalClient:
         Those that did not answer come last, with ``"out": "no_return"`` and why in ``ret``.
         """
         del tgt, tgt_type, verbose, show_jid, kwargs
-        yield from _with_silent(self.resume(jid, minions, timeout))
+        yield from with_silent(self.resume(jid, minions, timeout))
 
     def get_full_returns(
         self, jid: str, minions: Iterable[str] = (), timeout: float | None = None
@@ -507,205 +504,3 @@ def _gather_seconds() -> float:
 
 def _portable(tgt: Target) -> str | list[str]:
     return tgt if isinstance(tgt, str) else list(tgt)
-
-
-def collected(answers: Iterable[Answer], *, full_return: bool) -> dict[str, Any]:
-    """Return what `LocalClient.cmd` returns of answers."""
-    return {
-        minion: _full(data) if full_return else data.get("return")
-        for answer in answers
-        for minion, data in answer.items()
-    }
-
-
-def full_answer(answer: Answer) -> Answer:
-    """Return an answer as `LocalClient.cmd_iter` yields it."""
-    return {minion: _full(data) for minion, data in answer.items()}
-
-
-def _with_silent(answers: Following) -> Iterator[Answer]:
-    """Yield the full returns, then those that did not answer in the same form."""
-    for answer in answers:
-        yield full_answer(answer)
-    yield from silent_answers(answers)
-
-
-def silent_answers(answers: Following) -> Iterator[Answer]:
-    """Yield those that did not answer as `LocalClient.get_cli_returns` does."""
-    for minion, reason in sorted(answers.silent.items()):
-        yield {minion: _silent(reason, answers.jids[-1])}
-
-
-def _silent(reason: str, jid: str) -> dict[str, Any]:
-    return {"ret": f"no return: the minion {reason}", "out": "no_return", "retcode": 1, "jid": jid}
-
-
-def _full(data: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "ret": data.get("return"),
-        "retcode": data.get("retcode", 0),
-        "jid": data.get("jid", ""),
-    }
-
-
-def batch_size(batch: str | int, count: int) -> int:
-    """Return how many of ``count`` minions ``batch``, ``N`` or ``P%``, means: at least one.
-
-    Raises:
-        TargetError: it is neither, or not above 0.
-    """
-    text = str(batch).strip()
-    try:
-        number = float(text[:-1]) if text.endswith("%") else int(text)
-        size = math.ceil(count * number / 100) if text.endswith("%") else int(number)
-    except (ValueError, OverflowError):
-        number = size = 0
-    if not number > 0:
-        raise TargetError(f"batch {batch!r}: give a number such as 5 or a share such as 10%")
-    return max(size, 1)
-
-
-class _MasterFunctions:
-    """What RunnerClient and WheelClient share: functions that run here, with their events."""
-
-    kind = ""
-    load: Callable[..., loader.Functions]
-
-    def __init__(self, opts: Mapping[str, Any] | None = None) -> None:
-        self.opts = opts if opts is not None else client_config(None)
-        self.functions = type(self).load(self.opts)
-        self._jids = JidMaker()
-        self._event: SaltEvent | None = None
-
-    def cmd(
-        self,
-        fun: str,
-        arg: Sequence[Any] | None = None,
-        pub_data: Mapping[str, Any] | None = None,
-        kwarg: Mapping[str, Any] | None = None,
-        print_event: bool = True,
-        full_return: bool = False,
-    ) -> Any:
-        """Run a function in this process and wait.
-
-        Args:
-            fun: its name.
-            arg: positional arguments.
-            pub_data: ``{"user": ...}`` says who asked.
-            kwarg: keyword arguments.
-            print_event: accepted as in Salt.
-            full_return: give ``{"jid", "return", "success", ...}``.
-
-        Raises:
-            BusError: what the function raised, or it is not there.
-        """
-        del print_event
-        jid = self._jids.next()
-        outcome = self._run(fun, arg or (), kwarg or {}, jid, pub_data or {})
-        if full_return:
-            return {"jid": jid, "fun": fun, "return": outcome.value, "success": outcome.success}
-        if outcome.error:
-            raise outcome.error
-        return outcome.value
-
-    def cmd_sync(self, low: Mapping[str, Any], full_return: bool = False) -> Any:
-        """Run a function given as Salt's low data: ``{"fun", "arg", "kwarg"}``."""
-        fun, arg, kwarg = _from_low(low)
-        return self.cmd(fun, arg, kwarg=kwarg, full_return=full_return)
-
-    def cmd_async(self, low: Mapping[str, Any], local: bool = True) -> dict[str, str]:
-        """Begin a function given as low data, in a thread of its own, and do not wait.
-
-        The program does not end before the function has.
-
-        Args:
-            low: as for `cmd_sync`.
-            local: accepted as in Salt.
-
-        Returns:
-            ``tag`` and ``jid``: the events ``<tag>/new`` and ``<tag>/ret`` tell of it.
-        """
-        del local
-        fun, arg, kwarg = _from_low(low)
-        return self._begin(fun, arg, kwarg)
-
-    def asynchronous(
-        self, fun: str, low: Mapping[str, Any], user: str = "UNKNOWN", pub: Any = None
-    ) -> dict[str, str]:
-        """`cmd_async`, with the function's name beside its low data."""
-        del pub
-        _, arg, kwarg = _from_low({**low, "fun": fun})
-        return self._begin(fun, arg, kwarg, {} if user == "UNKNOWN" else {"user": user})
-
-    def _begin(
-        self,
-        fun: str,
-        arg: Sequence[Any],
-        kwarg: Mapping[str, Any],
-        pub_data: Mapping[str, Any] | None = None,
-    ) -> dict[str, str]:
-        jid = self._jids.next()
-        # A connection to the bus is for one thread.
-        other = type(self)(self.opts)
-
-        def work() -> None:
-            try:
-                other._run(fun, arg, kwarg, jid, pub_data or {})  # noqa: SLF001 - of this class
-            finally:
-                other.close()
-
-        threading.Thread(target=work, name=f"{self.kind}-{jid}").start()
-        return {"tag": tagify([jid], _EVENTS_OF[self.kind]), "jid": jid}
-
-    def _run(
-        self,
-        fun: str,
-        arg: Sequence[Any],
-        kwarg: Mapping[str, Any],
-        jid: str,
-        pub_data: Mapping[str, Any],
-    ) -> Outcome:
-        user = str(pub_data.get("user") or current_user())
-        return run_function(
-            self.kind, self.functions, fun, arg, kwarg, jid=jid, user=user, emit=self._emit
-        )
-
-    def _emit(self, tag: str, data: dict[str, Any]) -> None:
-        """Fire on the master's bus; without a bus the function runs all the same."""
-        if self._event is None:
-            self._event = SaltEvent("master", opts=self.opts, listen=False)
-        if self._event.connect_pull():
-            self._event.fire_event(data, tag)
-
-    def close(self) -> None:
-        """Close the connection to the bus."""
-        if self._event:
-            self._event.destroy()
-            self._event = None
-
-
-_EVENTS_OF = {"runner": "run", "wheel": "wheel"}
-_LOW_KEYS = {"fun", "arg", "kwarg", "client", "eauth", "token", "username", "password"}
-
-
-def _from_low(low: Mapping[str, Any]) -> tuple[str, list[Any], dict[str, Any]]:
-    """Take low data apart; arguments may also stand beside the function, as in Salt."""
-    if not isinstance(low.get("fun"), str):
-        raise ArgumentsError("low data without 'fun': name the function")
-    args, kwargs = cliargs.expand(list(low.get("arg") or ()))
-    beside = {key: value for key, value in low.items() if key not in _LOW_KEYS}
-    return low["fun"], args, {**kwargs, **(low.get("kwarg") or {}), **beside}
-
-
-class RunnerClient(_MasterFunctions):
-    """Runs runner functions in this process."""
-
-    kind = "runner"
-    load = staticmethod(loader.runners)
-
-
-class WheelClient(_MasterFunctions):
-    """Runs wheel functions in this process."""
-
-    kind = "wheel"
-    load = staticmethod(loader.wheels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,7 +12,13 @@ from typing import Any, Protocol, Self
 
 from bus import wire
 from bus.calls import Fun
-from bus.errors import AnswerTimeoutError, ArgumentsError, NotRunningError, WireError
+from bus.errors import (
+    AnswerTimeoutError,
+    ArgumentsError,
+    NotRunningError,
+    TargetError,
+    WireError,
+)
 from bus.listener import Listener
 
 Answer = dict[str, dict[str, Any]]
@@ -300,6 +307,23 @@ class Following(Iterator[Answer]):
         if not job.owing:
             self._forget_question(job)
             self._jobs.pop(jid, None)
+
+
+def batch_size(batch: str | int, count: int) -> int:
+    """Return how many of ``count`` minions ``batch``, ``N`` or ``P%``, means: at least one.
+
+    Raises:
+        TargetError: it is neither, or not above 0.
+    """
+    text = str(batch).strip()
+    try:
+        number = float(text[:-1]) if text.endswith("%") else int(text)
+        size = math.ceil(count * number / 100) if text.endswith("%") else int(number)
+    except (ValueError, OverflowError):
+        number = size = 0
+    if not number > 0:
+        raise TargetError(f"batch {batch!r}: give a number such as 5 or a share such as 10%")
+    return max(size, 1)
 
 
 class Batch(Following):

@@ -371,8 +371,8 @@ class Progress:
 
 
 def _batch_size(batch: str, count: int) -> int:
-    from bus.client import batch_size
     from bus.errors import TargetError
+    from bus.returns import batch_size
 
     try:
         return batch_size(batch, count)

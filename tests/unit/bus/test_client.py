@@ -10,7 +10,7 @@ import pytest
 from bus import client as client_module
 from bus import endpoints, frames, wire
 from bus.broker.server import EventSockets
-from bus.client import Caller, LocalClient, RunnerClient, WheelClient, batch_size
+from bus.client import Caller, LocalClient, RunnerClient, WheelClient
 from bus.direct import framing
 from bus.errors import (
     ArgumentsError,
@@ -20,6 +20,7 @@ from bus.errors import (
 )
 from bus.event import get_event
 from bus.publisher import Publisher
+from bus.returns import batch_size
 from bus.store import MemoryStore
 from tests.support import wait_for
 from tests.unit.bus.loader_tools import Answers, serving
