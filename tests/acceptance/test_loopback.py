@@ -21,6 +21,7 @@ tcp_pub_port: {1}
 tcp_pull_port: {2}
 tcp_link_port: {3}
 tcp_reactor_port: {4}
+tcp_fires_port: {7}
 """,
     "minion": """\
 id: web1
@@ -51,7 +52,7 @@ def _knock(port):
 
 def test_all_of_it_works_on_loopback(tmp_path):
     """Status, rules, jobs, events up and down, both libraries; and who has no key is not heard."""
-    ports = free_ports(7)
+    ports = free_ports(8)
     _write(tmp_path, ports)
     system = System(tmp_path, ["--rules", str(ROOT / "examples" / "reactors" / "01-hello")])
     try:
@@ -64,7 +65,7 @@ def test_all_of_it_works_on_loopback(tmp_path):
         system.run("call", "event.send", "loop/up", "{n: 2}")
         system.expect("loop/up", n=2)
         _both_libraries(system)
-        assert [_knock(port) for port in ports[1:]] == [0] * 6
+        assert [_knock(port) for port in ports[1:]] == [0] * 7
         status = json.loads(system.run("status", "--json").stdout)
         assert status["ok"]
         system.stop()
