@@ -222,11 +222,14 @@ class Publisher:
 
     def _fire_and_wait(self, events: Sequence[bytes], timeout: float | None) -> int:
         answers: list[tuple[int | None, BusError | None]] = []
-        key = self.send(events, on_done=lambda seq, error: answers.append((seq, error)))
+        before = self._number
         try:
+            key = self.send(events, on_done=lambda seq, error: answers.append((seq, error)))
             self.wait(lambda: bool(answers), timeout)
-        finally:
-            self.abandon(*key)
+        except BaseException:
+            self._break_off(before)
+            raise
+        self.abandon(*key)
         if not answers:
             self._drop_unsent()
             raise self._told_to_wait() or not_running(self.address)
@@ -250,6 +253,7 @@ class Publisher:
                 before that are kept.
         """
         pipeline = _Pipeline(self, timeout)
+        before = self._number
         try:
             for batch in _batches(events):
                 if not pipeline.push(batch):
@@ -258,9 +262,12 @@ class Publisher:
         except BusError as error:
             pipeline.settle()
             error.kept = pipeline.kept
-            raise
-        finally:
             pipeline.abandon()
+            raise
+        except BaseException:
+            self._break_off(before)
+            raise
+        pipeline.abandon()
         if pipeline.gave_up:
             self._drop_unsent()
             slower = self._told_to_wait()
@@ -317,6 +324,17 @@ class Publisher:
         if not self._pending:
             close(self._socket)
             self._socket = None
+
+    def _break_off(self, before: int) -> None:
+        """Let go of the fires after number ``before``, which something has interrupted.
+
+        Ctrl-C comes between any two steps: a fire may be noted and not sent, or sent in part, and
+        the next one must not become its other half. What others wait for is sent again.
+        """
+        for number in range(before + 1, self._number + 1):
+            self.abandon(self.producer, number)
+        close(self._socket)
+        self._socket = None
 
     def _transmit(self, producer: bytes, number: int, base: int, body: bytes) -> None:
         try:

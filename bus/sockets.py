@@ -54,6 +54,10 @@ def receive_pair(socket: Socket) -> tuple[bytes, bytes] | None:
         return socket.recv(_DONTWAIT), socket.recv(_DONTWAIT)
     except zmq.Again:
         return None
+    except BaseException:
+        if socket.get(zmq.RCVMORE):  # Ctrl-C between the two: the other is no beginning
+            socket.recv(_DONTWAIT)
+        raise
 
 
 def has_input(socket: Socket) -> bool:

@@ -178,6 +178,12 @@ def free_ports(count):
         return [each.getsockname()[1] for each in found]
 
 
+def on_ports(opts):
+    """Return a master's options with ports of loopback in place of socket files."""
+    names = ("tcp_pub_port", "tcp_pull_port", "tcp_fires_port")
+    return opts.with_(ipc_mode="tcp", **dict(zip(names, free_ports(len(names)), strict=True)))
+
+
 def need(condition: object, reason: str) -> None:
     """Skip a test that this host cannot run; where ``CI`` is set, the host has to be able to."""
     if not condition:

@@ -170,14 +170,19 @@ class LineListener(Listener):
             return False
         try:
             data = self._socket.recv(RECEIVE_BYTES)
+            self._messages.extend(self._inbox.add(data))
         except BlockingIOError:
             return False
         except OSError:
             data = b""
+        except BaseException:  # Ctrl-C: what was read and not noted is a gap, and no nonsense
+            self._hang_up()
+            self._look_at = 0.0
+            self._connect()  # now, so that the gap is no longer than it has to be
+            raise
         if not data:
             self._hang_up()  # connected again at once, if the bus is there
             return self._connect()
-        self._messages.extend(self._inbox.add(data))
         if self._inbox.error:
             log.warning("what the bus at %s publishes cannot be read", self._path)
             self._hang_up()

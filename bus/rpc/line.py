@@ -132,9 +132,10 @@ class LineConnection(Connection):
         ident = os.urandom(8)
         question = framing.call_message(frames.call(ident, method, dict(params or {})))
         deadline = time.monotonic() + timeout
+        if not is_listening(self._address):
+            self.close()
+            raise not_running(self._address)
         try:
-            if not is_listening(self._address):
-                raise not_running(self._address)
             answer = self._await_answer(self._send(question, deadline), ident, deadline)
         except TimeoutError as error:
             self.close()
@@ -145,7 +146,7 @@ class LineConnection(Connection):
                 f"the server at {shown(self._address)} hung up before it answered: it was ended, "
                 "or it has no descriptor left; its log and 'reactor status' say more"
             ) from error
-        except NotRunningError:
+        except BaseException:  # Ctrl-C, too: it may have cut a message in two
             self.close()
             raise
         return value_of(answer)
@@ -191,7 +192,7 @@ class LineConnection(Connection):
                 raise ConnectionAbortedError
             for head, body in messages:
                 parts = framing.reply_parts(head, body)
-                if parts[1] == ident:  # else it was asked before a Ctrl-C
+                if parts[1] == ident:
                     return parts
 
 

@@ -13,7 +13,7 @@ import zmq
 
 from bus import frames
 from bus.complaints import Complaints
-from bus.errors import AnswerTimeoutError, BusError, NotRunningError
+from bus.errors import BusError
 from bus.lock import DirectoryLock
 from bus.rpc.base import (
     GRACE_SECONDS,
@@ -120,11 +120,13 @@ class ZmqConnection(Connection):
         try:
             socket = self._open(timeout)
             socket.send_multipart(request)
-            return value_of(self._await_answer(socket, ident, timeout))
-        except (AnswerTimeoutError, NotRunningError):
-            # What was not answered must not reach a server that comes back much later.
+            answer = self._await_answer(socket, ident, timeout)
+        except BaseException:
+            # What was not answered must not reach a server that comes back much later, and of
+            # what Ctrl-C cut in two the next question must not become the other half.
             self.close()
             raise
+        return value_of(answer)
 
     def close(self) -> None:
         """See `Connection.close`."""

@@ -15,7 +15,7 @@ from bus.anative import AsyncConnection
 from bus.errors import DataError, NotRunningError
 from bus.event import MasterEvent
 from bus.testing import MemoryBus
-from tests.support import SECONDS, free_ports, open_descriptors, running_bus
+from tests.support import SECONDS, on_ports, open_descriptors, running_bus
 
 MANY = 12
 
@@ -216,8 +216,7 @@ def test_what_cannot_be_opened_can_be_tried_again(bus_process):
 
 def test_ports_wake_the_loop_too(place, master_opts):
     """With ``ipc_mode: tcp`` it is ZeroMQ's descriptor that is waited for."""
-    names = ("tcp_pub_port", "tcp_pull_port", "tcp_fires_port")
-    opts = master_opts.with_(ipc_mode="tcp", **dict(zip(names, free_ports(3), strict=True)))
+    opts = on_ports(master_opts)
 
     async def main():
         async with bus.aconnect("master", opts, timeout=5) as events, events.listen("t") as stream:

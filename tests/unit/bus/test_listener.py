@@ -10,16 +10,13 @@ from bus.errors import NotRunningError
 from bus.listener import open_listener
 from bus.publisher import Publisher
 from bus.sockets import close_bound
-from tests.support import free_ports, running_bus, wait_for
+from tests.support import on_ports, running_bus, wait_for
 
 
 @pytest.fixture(params=["line", "groups"])
 def bus_process(request, master_opts):
     """A bus on the direct line, and one on loopback ports, where ZeroMQ publishes."""
-    opts = master_opts
-    if request.param == "groups":
-        names = ("tcp_pub_port", "tcp_pull_port", "tcp_fires_port")
-        opts = opts.with_(ipc_mode="tcp", **dict(zip(names, free_ports(3), strict=True)))
+    opts = on_ports(master_opts) if request.param == "groups" else master_opts
     with running_bus(opts) as running:
         yield running
 
