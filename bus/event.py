@@ -411,13 +411,12 @@ class SaltEvent:
         del cb
         return await asyncio.to_thread(self.fire_event, data, tag, timeout)
 
-    def fire_events(
-        self, events: Iterable[tuple[str, Mapping[str, Any]]], timeout: float | None = 10_000
-    ) -> int:
-        """Fire many ``(tag, data)`` pairs, pipelined.
+    def fire_events(self, events: Iterable[wire.Fired], timeout: float | None = 10_000) -> int:
+        """Fire many events, pipelined.
 
         Args:
-            events: the pairs, in order.
+            events: ``(tag, data)`` pairs in order; ``(data, tag)``, as `fire_event` has them, and
+                ``{"tag": ..., "data": ...}``, as ``get_event(full=True)`` returns them, do as well.
             timeout: milliseconds without progress after which to give up; None for never.
 
         Returns:

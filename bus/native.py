@@ -97,9 +97,7 @@ class Connection:
             event = self._packer.pack(tag, data)
             return publisher.fire([event], patience)
 
-    def fire_events(
-        self, events: Iterable[tuple[str, Mapping[str, Any]]], timeout: float | None = 10.0
-    ) -> int:
+    def fire_events(self, events: Iterable[wire.Fired], timeout: float | None = 10.0) -> int:
         """Fire many ``(tag, data)`` pairs, pipelined; return how many are in the journal.
 
         Raises:

@@ -14,7 +14,7 @@ MAX_TAG_BYTES = 4096
 """A tag is a path of words; POSIX's PATH_MAX is the precedent for the limit."""
 
 BASE = "salt"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _GLOB_MAGIC = re.compile(r"[*?\[]")
 
 Matcher = Callable[[str], bool]

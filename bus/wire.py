@@ -123,6 +123,10 @@ msgpack's fixmap, the key, and the head of a text of 32 bytes. Putting a stamp i
 data costs a third of packing a copy with a stamp."""
 
 
+Fired = tuple[str, Mapping[str, Any]] | tuple[Mapping[str, Any], str] | Mapping[str, Any]
+"""An event of many that are fired together."""
+
+
 class EventPacker:
     """Packs many events, and keeps between them what is costly to make. For one thread.
 
@@ -147,11 +151,16 @@ class EventPacker:
                 return event
         return _join(tag, self._packed(_stamped(tag, data, self._stamp)), self._max_size)
 
-    def pack_all(self, events: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[bytes]:
-        """Yield each ``(tag, data)`` pair as `pack` returns it.
+    def pack_all(self, events: Iterable[Fired]) -> Iterator[bytes]:
+        """Yield each event as `pack` returns it.
+
+        Args:
+            events: ``(tag, data)`` pairs; ``(data, tag)``, as ``fire_event`` has them, and
+                ``{"tag": ..., "data": ...}``, as ``get_event(full=True)`` returns them, are
+                understood.
 
         Raises:
-            DataError: what is given is no pair.
+            DataError: what is given is none of these.
             BusError: as `pack`; the text says which event it was.
         """
         if not isinstance(events, Iterable):
@@ -164,6 +173,8 @@ class EventPacker:
                 raise DataError(
                     f"event {number} is no (tag, data) pair: {_describe(pair)}"
                 ) from error
+            if type(tag) is not str or type(data) is not dict:
+                tag, data = _turned(pair, tag, data)
             try:
                 yield pack(tag, data)
             except BusError as error:
@@ -184,6 +195,15 @@ class EventPacker:
             self._begun = second * 1_000_000
             self._text = datetime.fromtimestamp(second, UTC).isoformat()[:19]
         return f"{self._text}.{rest:06d}+00:00"
+
+
+def _turned(given: Any, tag: Any, data: Any) -> tuple[Any, Any]:
+    """Return tag and data of an event that is given in another form than ``(tag, data)``."""
+    if isinstance(given, Mapping):
+        return given.get("tag"), given.get("data")
+    if isinstance(tag, Mapping) and isinstance(data, str):
+        return data, tag
+    return tag, data
 
 
 def _stamped(tag: str, data: Mapping[str, Any], make_stamp: Callable[[], str]) -> Mapping[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from reactor.cli import output
+from reactor.cli.asking import confirm
 from reactor.cli.settings import (
     Command,
     ListingGroup,
@@ -131,22 +131,9 @@ def drop(
         _one(settings, node, ident)
     what = f"all of rule {rule}" if rule else "all" if everything else f"{len(idents)}"
     if not yes:
-        _confirm(ctx, f"Drop {what} for good?")
+        confirm(ctx, f"Drop {what} for good?", "drop", "dropped")
     count = _ask(settings, node, "dead.drop", ids=list(idents), rule=rule, all=everything)
     click.echo(output.as_json({"dropped": count}) if as_json else f"{count} dropped")
-
-
-def _confirm(ctx: click.Context, question: str) -> None:
-    try:
-        agreed = click.confirm(question, err=True)
-    except click.Abort:
-        if sys.stdin.isatty():
-            raise
-        click.echo(err=True)
-        message = "nobody is there to answer: add --yes to drop"
-        raise click.UsageError(message, ctx) from None
-    if not agreed:
-        raise click.ClickException("nothing was dropped")
 
 
 def _check_choice(ctx: click.Context, idents: tuple[str, ...], rule: str, everything: bool) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from reactor.cli.asking import confirm, is_terminal
 from reactor.cli.settings import Command, ListingGroup, Settings, shared_options, with_json
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def _change(
     meant = matching(opts, states, globs or ("*",))
     if not meant:
         _fail(ctx, _none_meant(opts, act, states, options, globs or ("*",)))
-    if not yes:
+    if not yes and not _is_meant(globs):
         _confirm(ctx, act, shown_keys(opts, states, meant))
     _show(act, _apply(opts, act, meant, options), as_json=as_json)
 
@@ -255,20 +255,18 @@ def shown_keys(
     ]
 
 
+def _is_meant(globs: Sequence[str]) -> bool:
+    """Say whether there is nothing to ask: a script that writes ids out means them."""
+    return bool(globs) and not is_terminal() and not any(set("*?[") & set(one) for one in globs)
+
+
 def _confirm(ctx: click.Context, act: str, keys: Sequence[tuple[str, str, str]]) -> None:
     """Ask, with the fingerprints: only by them a person can tell whose keys they are."""
     from reactor.cli import output
 
-    if not _is_terminal():
-        raise click.UsageError(f"there is no terminal to ask at: add --yes to {act}", ctx)
     for ident, state, finger in keys:
         click.echo(f"    {output.safe(ident)} ({state}):  {finger}", err=True)
-    if not click.confirm(f"{act.capitalize()} these keys?", default=False, err=True):
-        _fail(ctx, "nothing was changed")
-
-
-def _is_terminal() -> bool:
-    return sys.stdin.isatty()
+    confirm(ctx, f"{act.capitalize()} these keys?", act, "changed")
 
 
 def _apply(
@@ -340,11 +338,8 @@ def rotate_master(
 
 
 def _confirm_rotation(ctx: click.Context) -> None:
-    if not _is_terminal():
-        raise click.UsageError("there is no terminal to ask at: add --yes to rotate the key", ctx)
     click.echo("All minions connect anew and are shown a new key of this master.", err=True)
-    if not click.confirm("Rotate the master's key?", default=False, err=True):
-        _fail(ctx, "nothing was changed")
+    confirm(ctx, "Rotate the master's key?", "rotate the key", "changed")
 
 
 def _tell_behind(done: Mapping[str, Any]) -> None:

@@ -134,8 +134,10 @@ class ActionBuilder:
         args, kwargs = self._arguments(action, place)
         function, target_type = action["local"], action.get("tgt_type", "glob")
         options = {"timeout": seconds(action["timeout"])} if "timeout" in action else {}
-        if action.get("wait", False) is not False:
-            options["wait"] = _patience(action["wait"], options.get("timeout", DEFAULT_WAIT))
+        # Who says what to do if it fails wants to know whether it did.
+        wait = action.get("wait", "retry" in action or "on_failure" in action)
+        if wait is not False:
+            options["wait"] = _patience(wait, options.get("timeout", DEFAULT_WAIT))
         who = checked(target, is_target, "text or a list of texts", place.below("tgt"))
         get_args, get_kwargs, ident, source = args.of(), kwargs.of(), place.ident, place.source
 

@@ -48,6 +48,7 @@ def test_good_tags_pass(tag):
         ("a\n\nb", r"'\\n' at position 1"),
         ("a\0", "control character"),
         ("\x7f", "control character"),
+        ("a\x85b", "control character"),
         ("x" * 4097, "at most 4096"),
         ("\ud800", "Unicode"),
     ],

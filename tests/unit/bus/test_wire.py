@@ -100,7 +100,9 @@ def test_data_that_cannot_be_carried_is_named(data, words):
         (5, "pairs, not int"),
         ([("t", {}), ("", {})], "event 2: the event tag is empty"),
         ([("t", {}), ("t", []), ("t", {})], "event 2: the data of an event is a dict"),
-        ([({"x": 1}, "t")], "event 1: an event tag is text, not dict: .* the other way round"),
+        ([({"x": 1}, {"y": 1})], "event 1: an event tag is text, not dict"),
+        ([{"tag": "t", "what": {}}], "event 1: the data of an event is a dict, not NoneType"),
+        ([{"a": 1, "b": {}}], "event 1: an event tag is text, not NoneType"),
     ],
 )
 def test_of_many_the_wrong_one_is_named(events, words):
@@ -109,6 +111,15 @@ def test_of_many_the_wrong_one_is_named(events, words):
     with pytest.raises((DataError, TagError), match=words):
         list(packer.pack_all(events))
     assert len(list(packer.pack_all([("t", {}), ("u", {})]))) == 2
+
+
+@pytest.mark.parametrize(
+    "given", [("t", {"x": 1}), ({"x": 1}, "t"), {"tag": "t", "data": {"x": 1}}]
+)
+def test_the_forms_of_one_of_many(given):
+    """As a pair, as `fire_event` has tag and data, and as ``get_event(full=True)`` returns them."""
+    [event] = wire.EventPacker(lambda: 0).pack_all([given])
+    assert wire.unpack_event(event) == ("t", {"_stamp": "1970-01-01T00:00:00.000000+00:00", "x": 1})
 
 
 def test_endless_data_is_refused():

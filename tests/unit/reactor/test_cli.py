@@ -512,17 +512,26 @@ class TestKeys:
         result = invoke("--config", pending, "key", "delete", "web1", "db2", "-y")
         assert result.stdout == "deleted: db2\ndeleted: web1\n"
 
-    def test_without_a_terminal_nobody_can_be_asked(self, pending):
-        """So --yes has to be said."""
-        result = invoke("--config", pending, "key", "accept", "db1")
+    @pytest.mark.parametrize("said", [["db*"], ["--all"]])
+    def test_where_nobody_answers_a_glob_needs_a_yes(self, pending, said):
+        """On the command line or on standard input: it may mean more than was thought."""
+        result = invoke("--config", pending, "key", "accept", *said)
         assert result.exit_code == 2
-        assert "add --yes" in result.stderr
+        assert "add --yes to accept" in result.stderr
         assert self.listed(pending)["minions"] == ["web1"]
+        assert invoke("--config", pending, "key", "accept", *said, input="y\n").exit_code == 0
+        assert "db1" in self.listed(pending)["minions"]
+
+    def test_a_script_that_writes_an_id_out_means_it(self, pending):
+        """It is not asked."""
+        result = invoke("--config", pending, "key", "accept", "db1")
+        assert (result.exit_code, result.stdout) == (0, "accepted: db1\n")
+        assert "db1" in self.listed(pending)["minions"]
 
     @pytest.mark.parametrize(("answer", "accepted"), [("y", True), ("n", False)])
     def test_at_a_terminal_it_asks(self, pending, monkeypatch, answer, accepted):
         """And shows whose keys, by their fingerprints."""
-        monkeypatch.setattr(key, "_is_terminal", lambda: True)
+        monkeypatch.setattr(key, "is_terminal", lambda: True)
         result = invoke("--config", pending, "key", "accept", "db*", input=f"{answer}\n")
         fingers = json.loads(invoke("--config", pending, "key", "finger", "--json").stdout)
         for ident in ("db1", "db2"):

@@ -265,6 +265,10 @@ def test_times_are_seconds(time, seconds):
         ("wait: 1.5", 1.5),
         ("wait: false", None),
         ("timeout: 5m", None),
+        ("retry: 2", 62.0),
+        ("on_failure: continue, timeout: 5m", 302.0),
+        ("retry: 2, wait: 30s", 30.0),
+        ("retry: 2, wait: false", None),
     ],
 )
 def test_how_long_a_job_is_waited_for(keys, wait):
