@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from bus.calls import Fun, condensed
 from bus.config import client_config, minion_config
 from bus.errors import NotRunningError, TargetError
 from bus.listener import Listener, open_listener
+from bus.loader.calling import joined
 from bus.loader.custom import custom_dirs
 from bus.masterfunctions import RunnerClient, WheelClient
 from bus.returns import Batch, Following, batch_size
@@ -53,13 +54,14 @@ class Caller:
         )
 
     def cmd(self, fun: str, *args: Any, **kwargs: Any) -> Any:
-        """Call an execution function and return what it returns.
+        """Call an execution function and return what it returns; of a generator, all its steps.
 
         Raises:
             FunctionNotFoundError: there is no such function.
             ArgumentsError: the arguments do not fit.
         """
-        return loader.call(self.functions, fun, args, kwargs)
+        result = loader.call(self.functions, fun, args, kwargs)
+        return joined(list(result)) if isinstance(result, Generator) else result
 
     def function(self, fun: str, *args: Any, **kwargs: Any) -> Any:
         """Call an execution function: Salt's older name of `cmd`."""

@@ -506,6 +506,15 @@ OPTIONS: tuple[Option, ...] = (
         choices=("str", "failover", "disable"),
     ),
     Option(
+        "file_client",
+        "text",
+        "remote",
+        _MINION,
+        "`remote`: custom modules come from the master. `local`: from this host's `file_roots` as "
+        "well, and what modules send to the master stays on the minion's own bus.",
+        choices=("remote", "local"),
+    ),
+    Option(
         "master_failback",
         "bool",
         False,

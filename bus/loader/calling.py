@@ -43,6 +43,17 @@ def call(
         raise
 
 
+def joined(steps: Sequence[Any]) -> Any:
+    """Return what the steps of a generator function make together: a dict of dicts, else a list.
+
+    >>> joined([{"a": 1}, {"b": 2}])
+    {'a': 1, 'b': 2}
+    """
+    if steps and all(isinstance(step, dict) for step in steps):
+        return {key: item for step in steps for key, item in step.items()}
+    return list(steps)
+
+
 def _look_up(functions: Mapping[str, Callable[..., Any]], name: str) -> Callable[..., Any]:
     try:
         return functions[name]

@@ -30,9 +30,14 @@ def custom_dirs(opts: Mapping[str, Any], kind: str) -> list[Path]:
         kind: ``modules`` or ``grains``.
     """
     found = [synced_dir(opts, kind)]
-    if opts.get("master_type") == "disable":
+    if is_masterless(opts):
         found += offered_dirs(opts, kind)
     return found
+
+
+def is_masterless(opts: Mapping[str, Any]) -> bool:
+    """Say whether a minion's functions do without a master, in either of Salt's ways to say it."""
+    return opts.get("master_type") == "disable" or opts.get("file_client") == "local"
 
 
 def offered_dirs(opts: Mapping[str, Any], kind: str) -> list[Path]:

@@ -17,6 +17,7 @@ from typing import Any
 from bus import wire
 from bus.calls import Call
 from bus.errors import BusError, DataError, FunctionNotFoundError, WireError
+from bus.loader import calling
 from bus.minion.jobs import RETCODE_FAILED, RETCODE_NOT_AVAILABLE, Job, Result, together
 from bus.minion.stream import BlockingStream
 from bus.minion.surroundings import Surroundings
@@ -178,9 +179,7 @@ class Worker:
         for step in value:
             steps.append(portable(step))
             self._report(jid, steps[-1])
-        if steps and all(isinstance(step, dict) for step in steps):
-            return {key: item for step in steps for key, item in step.items()}
-        return steps
+        return calling.joined(steps)
 
     def _report(self, jid: str, step: Any) -> None:
         number, self._reported = self._reported, self._reported + 1

@@ -9,6 +9,7 @@ from typing import Any
 
 from bus.errors import BusError, DataError, TagError
 from bus.event import MinionEvent
+from bus.loader.custom import is_masterless
 from bus.modules._errors import InvocationError
 
 __opts__: Mapping[str, Any]
@@ -58,7 +59,7 @@ def fire_master(
         why not.
     """
     whole = {**(preload or {}), **data} if isinstance(data, Mapping) else data
-    if _masterless():
+    if is_masterless(__opts__):
         return fire(whole, tag, timeout)
     return _taken(lambda bus: bus.fire_master(whole, tag, timeout=_patience(bus, timeout)))
 
@@ -119,10 +120,6 @@ def _selected(values: Mapping[str, Any], wanted: bool | list[str]) -> dict[str, 
         return dict(values)
     names = wanted if isinstance(wanted, list | tuple) else [wanted]
     return {str(name): values.get(str(name), "") for name in names}
-
-
-def _masterless() -> bool:
-    return __opts__.get("master_type") == "disable" or __opts__.get("file_client") == "local"
 
 
 def _taken(fire: Callable[[MinionEvent], bool]) -> bool:

@@ -495,7 +495,14 @@ class TestCaller:
         assert caller.cmd("test.arg", 1, a=2) == {"args": [1], "kwargs": {"a": 2}}
         assert caller.function("grains.get", "id") == "m1"
 
-    def test_custom_modules_without_a_master(self, minion_opts, tmp_path):
+    def test_a_generator(self, minion_opts, tmp_path):
+        """It is run, as in a job."""
+        (tmp_path / "gen.py").write_text("def say():\n    yield 1\n    yield __opts__['id']\n")
+        opts = minion_opts.with_(module_dirs=[str(tmp_path)])
+        assert Caller(mopts=opts).cmd("gen.say") == [1, "m1"]
+
+    @pytest.mark.parametrize("how", [{"master_type": "disable"}, {"file_client": "local"}])
+    def test_custom_modules_without_a_master(self, minion_opts, tmp_path, how):
         """There is nobody to fetch them from: they are taken from the minion's own file_roots."""
         for root, said in (("first", 1), ("second", 2)):
             for kind, text in (
@@ -509,7 +516,7 @@ class TestCaller:
         opts = minion_opts.with_(file_roots=roots)
         with pytest.raises(FunctionNotFoundError):
             Caller(mopts=opts).cmd("mine.say")
-        alone = opts.with_(master_type="disable")
+        alone = opts.with_(**how)
         assert Caller(mopts=alone).cmd("mine.say") == [1, 1]
 
     def test_by_path(self, place):
