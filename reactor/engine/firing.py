@@ -83,12 +83,18 @@ def hops_of(event: Event) -> int:
     return hops if isinstance(hops, int) and hops > 0 else 0
 
 
+_FUNCTIONS = ("runner", "wheel")
+"""What the threads of a pool run."""
+
+
 @dataclass(slots=True)
 class Firing:
     """The calls of one reaction and how far they are.
 
     A native rule's calls run one after the other and stop at the first that fails. Those of a
-    Salt file are all begun in order; none waits for another.
+    Salt file are begun in order, and none waits for another, but for functions of the master:
+    each of them waits for the one before it, or in the pool's threads their order would mean
+    nothing.
 
     ``rule`` and ``steps``, what its policies said, are for its trace alone.
     ``waits_by`` are the policies of the rule of one that waits for its turn by the rule's mode.
@@ -122,13 +128,17 @@ class Firing:
         if self.cancelled or len(self._started) == len(self.calls):
             return ()
         found: list[int] = []
-        for number in range(len(self.calls)):
-            if number in self.done or number in self._started:
+        has_function_open = False
+        for number, call in enumerate(self.calls):
+            if number in self.done:
                 continue
             if self.in_sequence and (self.errors or len(self.done) < number):
                 break
-            self._started.add(number)
-            found.append(number)
+            is_function = call.kind in _FUNCTIONS and not self.in_sequence
+            if number not in self._started and not (is_function and has_function_open):
+                self._started.add(number)
+                found.append(number)
+            has_function_open = has_function_open or is_function
         return found
 
     def finish(self, number: int, result: Any, error: str | None) -> None:

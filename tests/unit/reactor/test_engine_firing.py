@@ -45,6 +45,23 @@ def test_salt_calls_all_begin_in_order():
     assert firing.error == "broken"
 
 
+def test_salts_functions_of_the_master_keep_their_order():
+    """Each waits for the one before it, whatever became of that; the others wait for none."""
+    firing = _firing(4, in_sequence=False)
+    kinds = ("runner", "local", "wheel", "runner")
+    firing.calls = tuple(Call(kind, "test.ping", ident=kind) for kind in kinds)
+    assert list(firing.startable()) == [0, 1]
+    assert list(firing.startable()) == []
+    firing.finish(1, 1, None)
+    assert list(firing.startable()) == []
+    firing.finish(0, None, "broken")
+    assert list(firing.startable()) == [2]
+    firing.finish(2, 2, None)
+    assert list(firing.startable()) == [3]
+    firing.finish(3, 3, None)
+    assert firing.ended
+
+
 def test_calls_done_before_a_crash_are_not_begun_again():
     """A firing that is resumed goes on behind what is done."""
     firing = _firing(3, in_sequence=True)
