@@ -246,6 +246,21 @@ def test_ctrl_c_while_the_place_is_saved(reactor, bus_process, monkeypatch):
     assert reactor("events", "--cursor", "c", "--json", "--timeout", "0.3").stdout == ""
 
 
+def test_a_fire_at_a_bus_that_hangs(reactor, bus_process):
+    """It ends once its time is over, and is not sent a second time in another way."""
+    os.kill(bus_process.pid, signal.SIGSTOP)
+    try:
+        result = reactor("fire", "t/hung", "--timeout", "1")
+    finally:
+        os.kill(bus_process.pid, signal.SIGCONT)
+    assert result.exit_code == 1
+    assert "within 1 s: is the server running and not overloaded?" in result.stderr
+    assert reactor("fire", "t/next").exit_code == 0
+    result = reactor("events", "t/*", "--since", "0", "--json", "--timeout", "0.1")
+    tags = [json.loads(line)["tag"] for line in result.stdout.splitlines()]
+    assert tags in (["t/next"], ["t/hung", "t/next"])  # one that is late may still be kept
+
+
 def test_a_slow_terminal_is_told_what_it_lost(reactor, master_opts, place):
     """``events`` behind a pipe that is not read: what it lost stands on standard error, exactly."""
     with running_bus(master_opts.with_(listener_queue_size=2 << 20)) as bus_process:
