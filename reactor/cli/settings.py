@@ -206,6 +206,17 @@ class ListingGroup(Group):
         lists = not named and (not args or args[0].startswith("-"))
         return super().parse_args(ctx, ["list", *args] if lists else args)
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Show the list's options as well: they are taken where no command is named."""
+        super().format_options(ctx, formatter)
+        own = {name for param in self.get_params(ctx) for name in param.opts}
+        options = [one for one in self.commands["list"].params if isinstance(one, click.Option)]
+        further = [one for one in options if not own & set(one.opts)]
+        rows = [row for one in further if (row := one.get_help_record(ctx))]
+        if rows:
+            with formatter.section("Options without a command, of 'list'"):
+                formatter.write_dl(rows)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
