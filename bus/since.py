@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bus import durations
 from bus.errors import DataError
 from bus.journal import JournalReader, microseconds
 
-Since = int | float | str | datetime | None
+Since = int | float | str | datetime | timedelta | None
 """Where to begin: after a sequence number (int), at a time (datetime, seconds since 1970 as a
-float, or ISO 8601 text), an age (``"1h"``), or with what comes next (None)."""
+float, or ISO 8601 text), an age (``"1h"`` or a timedelta), or with what comes next (None)."""
 
 
 def resolve_since(
@@ -49,10 +49,14 @@ def _unreadable(since: Since, name: str) -> DataError:
     )
 
 
-def _moment(since: float | str | datetime, now: float) -> int:
+def _moment(since: float | str | datetime | timedelta, now: float) -> int:
     """Return a point in time in microseconds since 1970."""
     if isinstance(since, datetime):
         return microseconds(since)
+    if isinstance(since, timedelta):
+        if since < timedelta():
+            raise ValueError("an age is not negative")
+        return int((now - since.total_seconds()) * 1_000_000)
     if isinstance(since, float):
         return int(since * 1_000_000)
     with contextlib.suppress(ValueError):

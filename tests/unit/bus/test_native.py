@@ -128,7 +128,8 @@ def test_since_a_time(events, bus_process):
     ):
         tags = [event.tag for event in events.listen(since=since, timeout=0.1)]
         assert tags == ["after"], since
-    for since in ("1h", "90s", datetime(1970, 1, 1, tzinfo=UTC), "1970-01-01", "9999w", 0.0):
+    whole = (datetime(1970, 1, 1, tzinfo=UTC), "1970-01-01", "9999w", 0.0)
+    for since in ("1h", "90s", timedelta(hours=1), *whole):
         tags = [event.tag for event in events.listen(since=since, timeout=0.1)]
         assert tags == ["before", "after"], since
     later = moment + timedelta(days=1)
@@ -137,7 +138,10 @@ def test_since_a_time(events, bus_process):
         assert resolve_since(moment, journal) == 1
 
 
-@pytest.mark.parametrize("since", ["yesterday", True, "", "-1h", "²", float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "since",
+    ["yesterday", True, "", "-1h", timedelta(-1), "²", float("nan"), float("inf")],
+)
 def test_since_that_cannot_be_read_is_refused(events, since):
     """A ValueError that says what may be given; nothing stays open."""
     before = open_descriptors()
