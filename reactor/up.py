@@ -174,9 +174,10 @@ def _write(path: Path, text: str) -> Path:
 def introduce(master: Opts, minion: Opts, *, renamed: bool = False) -> None:
     """Make the key pairs of a master and its local minion, and let them know each other.
 
-    Where one of the pairs was there before, people have decided about it, and they decide.
+    Where one of the pairs was there before, people have decided about it, and they decide: a key
+    that they accepted is still theirs when the minion's id was edited.
     """
-    from bus.keys import Keypair, KeyStore
+    from bus.keys import Keypair, KeyStore, fingerprint
     from bus.link.trust import Trust
 
     pairs = [Path(master["pki_dir"], "master.pem"), Path(minion["pki_dir"], "minion.pem")]
@@ -185,8 +186,12 @@ def introduce(master: Opts, minion: Opts, *, renamed: bool = False) -> None:
         private_dir(role["pki_dir"])
     master_pair = Keypair.load_or_create(master["pki_dir"], "master")
     minion_pair = Keypair.load_or_create(minion["pki_dir"], "minion")
-    if ours and _is_its_master(master, minion):
-        KeyStore(master["pki_dir"]).submit(minion["id"], minion_pair.public, auto_accept=True)
+    if not _is_its_master(master, minion):
+        return
+    store = KeyStore(master["pki_dir"])
+    if ours or fingerprint(minion_pair.public) in store.finger()["minions"].values():
+        store.submit(minion["id"], minion_pair.public, auto_accept=True)
+    if ours:
         Trust(minion["pki_dir"], str(minion["master_finger"])).pin(master_pair.public)
 
 

@@ -106,6 +106,24 @@ class TestPrepare:
         assert "web2" in KeyStore(prepared.master["pki_dir"]).list()["minions"]
         assert prepare(place, "web3").minion["id"] == "web3"
 
+    def test_an_id_that_was_edited(self, place):
+        """The key was accepted, and is so under its new name, also where it is pending by now."""
+        prepared = prepare(place, "web1")
+        (place / "minion").write_text((place / "minion").read_text().replace("web1", "web3"))
+        public = read_public(Path(prepared.minion["pki_dir"], "minion.pub"))
+        KeyStore(prepared.master["pki_dir"]).submit("web3", public)
+        assert prepare(place).minion["id"] == "web3"
+        assert KeyStore(prepared.master["pki_dir"]).list()["minions"] == ["web1", "web3"]
+
+    def test_an_edited_id_that_was_rejected(self, place):
+        """Somebody has said no to it."""
+        prepared = prepare(place, "web1")
+        (place / "minion").write_text((place / "minion").read_text().replace("web1", "web3"))
+        public = read_public(Path(prepared.minion["pki_dir"], "minion.pub"))
+        KeyStore(prepared.master["pki_dir"]).submit("web3", public, auto_reject=True)
+        prepare(place)
+        assert KeyStore(prepared.master["pki_dir"]).list()["minions"] == ["web1"]
+
     def test_a_master_that_was_there(self, place):
         """Its port is taken for the minion."""
         place.mkdir(mode=0o700)
