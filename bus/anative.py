@@ -7,8 +7,9 @@ listeners can wait without a thread of their own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -24,6 +25,10 @@ T = TypeVar("T")
 
 _POLL = 0.5
 """Seconds between two looks of a waiting listener: a bus that went away may be back."""
+
+
+Begin = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+"""Runs the opening of a listener in a task, which whoever fires afterwards waits for."""
 
 
 class Run(Protocol):
@@ -54,6 +59,7 @@ class AsyncConnection:
         self._timeout = timeout
         self._connection: Connection | None = None
         self._turn = asyncio.Lock()
+        self._openings: set[asyncio.Task[None]] = set()
 
     def _connect(self) -> Connection:
         return Connection(*self._arguments, timeout=self._timeout)
@@ -80,18 +86,21 @@ class AsyncConnection:
         trace: TracebackType | None,
     ) -> None:
         async with self._turn:
+            await self._all_listen()
             await self._run(self.connection.close)
 
     async def fire(self, tag: str, data: Mapping[str, Any], timeout: float | None = None) -> int:
-        """`Connection.fire`."""
+        """`Connection.fire`; what `listen` was called for before hears it."""
         async with self._turn:
+            await self._all_listen()
             return await self._run(lambda: self.connection.fire(tag, data, timeout))
 
     async def fire_events(
         self, events: Iterable[tuple[str, Mapping[str, Any]]], timeout: float | None = 10.0
     ) -> int:
-        """`Connection.fire_events`."""
+        """`Connection.fire_events`; what `listen` was called for before hears them."""
         async with self._turn:
+            await self._all_listen()
             return await self._run(lambda: self.connection.fire_events(events, timeout))
 
     def listen(
@@ -108,7 +117,10 @@ class AsyncConnection:
     ) -> AsyncListening:
         """`Connection.listen`, for ``async for``; ``on_gap`` is called in a thread.
 
-        It begins to listen when it is first asked for an event, or entered with ``async with``.
+        It begins to listen at the call: it hears all that this connection fires after that. To
+        wait until it listens, for what others fire, enter it with ``async with``. What keeps it
+        from listening is raised where it is used next. (Called while no loop runs, it begins at
+        its first use.)
         """
         connection = self.connection
         return AsyncListening(
@@ -123,22 +135,49 @@ class AsyncConnection:
             ),
             timeout,
             self._run,
+            self._begin,
         )
+
+    def _begin(self, opening: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(opening)
+        self._openings.add(task)
+        task.add_done_callback(self._openings.discard)
+        task.add_done_callback(_look_at_error)
+        return task
+
+    async def _all_listen(self) -> None:
+        """Wait until the listeners that are opening are open, or cannot be."""
+        while self._openings:
+            await asyncio.wait(self._openings)
+
+
+def _look_at_error(task: asyncio.Task[None]) -> None:
+    """Let asyncio say nothing of an error: it is for who uses the listener, if anybody does."""
+    if not task.cancelled():
+        task.exception()
 
 
 class AsyncListening:
     """`Listening` for asyncio: an asynchronous iterator over the events that match.
 
-    For one task at a time. A cancelled wait loses no event: who asks next gets it.
+    It begins to listen when `AsyncConnection.listen` returns it. For one task at a time. A
+    cancelled wait loses no event: who asks next gets it.
     """
 
-    def __init__(self, listen: Callable[[], Listening], timeout: float | None, run: Run) -> None:
+    def __init__(
+        self, listen: Callable[[], Listening], timeout: float | None, run: Run, begin: Begin
+    ) -> None:
         self._listen = listen
         self._timeout = timeout
         self._run = run
         self._listening: Listening | None = None
         self._taking: asyncio.Future[Event | None] | None = None
         self._closed = False
+        self._begin = begin
+        self._opening: asyncio.Task[None] | None = None
+        with contextlib.suppress(RuntimeError):  # no loop runs
+            asyncio.get_running_loop()
+            self._opening = begin(self._open())
 
     @property
     def lost(self) -> int:
@@ -168,7 +207,8 @@ class AsyncListening:
         """Return the next event that matches, or None after ``timeout`` seconds or `aclose`.
 
         Raises:
-            NotRunningError: it was not listening yet, and no bus answers.
+            NotRunningError: it could not begin to listen, since no bus answers; who asks again
+                tries again.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self.closed:
@@ -191,6 +231,8 @@ class AsyncListening:
     async def aclose(self) -> None:
         """Stop listening."""
         self._closed = True
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
         if self._taking is not None:
             await asyncio.wait([self._taking])
         if self._listening is not None:
@@ -204,9 +246,20 @@ class AsyncListening:
         await self.aclose()
 
     async def _opened(self) -> Listening:
-        if self._listening is None:
-            self._listening = await self._run(self._listen)
+        while self._listening is None:
+            if self._opening is None:
+                self._opening = self._begin(self._open())
+            try:
+                await asyncio.shield(self._opening)
+            except asyncio.CancelledError:
+                raise
+            except BaseException:
+                self._opening = None
+                raise
         return self._listening
+
+    async def _open(self) -> None:
+        self._listening = await self._run(self._listen)
 
     async def _take(self) -> Event | None:
         """Look for an event; what a cancelled look finds is for the next one."""

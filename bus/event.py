@@ -7,6 +7,7 @@ in docs/explanation/coming-from-salt.md.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -49,6 +50,8 @@ _POLL = 0.5
 
 class SaltEvent:
     """A connection to the bus of a master or a minion. One object a thread.
+
+    A forked child has connections of its own from its first use on, and hears what it fires.
 
     Args:
         node: ``"master"`` or ``"minion"``.
@@ -154,9 +157,13 @@ class SaltEvent:
         self.destroy()
 
     def _after_fork(self) -> None:
-        """Leave the parent's sockets alone and make our own when asked."""
+        """In a forked child: leave the parent's sockets alone, and listen again if it did.
+
+        At the first use of any kind: what is fired here is to be heard here.
+        """
         if self._pid == os.getpid():
             return
+        was_listening = self._listener is not None
         self._listener = None
         self._heard.clear()
         if self._publisher:
@@ -166,6 +173,9 @@ class SaltEvent:
         self._lock = threading.Lock()
         self._turn = threading.Lock()
         self._pid = os.getpid()
+        if was_listening:
+            with contextlib.suppress(NotRunningError):  # it is for who listens, not for who fires
+                self.connect_pub()
 
     def _listening(self) -> Listener:
         self._after_fork()
@@ -192,6 +202,7 @@ class SaltEvent:
         """
         if tag is None:
             return
+        self._after_fork()
         match_type = match_type or self._match_type
         self._subscribed.append((tag, match_type, matcher(tag, match_type)))
 
@@ -228,6 +239,7 @@ class SaltEvent:
         """
         del auto_reconnect
         matches = self._matcher(tag, match_type)
+        self._after_fork()
         found = self._from_cache(matches) or self._receive(matches, _seconds(wait, no_block))
         if found is None:
             return None

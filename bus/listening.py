@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -315,15 +316,23 @@ class Listening:
                 return event
         return None
 
+    def follow_fork(self) -> None:
+        """In a forked child: begin to listen now, if what is fired there would be missed else.
+
+        An error is for who asks for an event: `next` tries again.
+        """
+        if self._pid != os.getpid() and not self._is_complete:
+            with contextlib.suppress(BusError):
+                self._reopen()
+
     def _reopen(self) -> None:
         """In a forked child: leave the parent's socket alone and go on from the same place."""
-        inherited, self._turn, self._pid = self._feed, threading.Lock(), os.getpid()
-        if inherited is None:
-            return
-        self._feed = None
-        place = self._place(inherited)
-        self._batch.clear()
-        self._feed = self._open(place if self._is_complete else None)
+        self._turn = threading.Lock()
+        if self._feed is not None:
+            place = self._place(self._feed)
+            self._feed = self._open(place if self._is_complete else None)
+            self._batch.clear()
+        self._pid = os.getpid()  # only now: what failed is tried again
 
     def close(self) -> None:
         """Stop listening."""

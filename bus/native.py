@@ -40,7 +40,11 @@ def connect(
 
 
 class Connection:
-    """A bus that events are fired at and listened to. One object a thread."""
+    """A bus that events are fired at and listened to. One object a thread.
+
+    A forked child has connections of its own from its first use on; the listeners that it got from
+    its parent hear what it fires.
+    """
 
     _listening_kind: type[Listening] = Listening
 
@@ -66,16 +70,23 @@ class Connection:
         finally:
             listener.close()
 
+    def _after_fork(self) -> None:
+        """In a forked child: leave the parent's sockets alone, and listen on where it did."""
+        if self._pid == os.getpid():
+            return
+        self._pid = os.getpid()
+        if self._publisher:
+            self._publisher.leave()
+        self._publisher, self._lock = None, threading.Lock()
+        for listening in list(self._listenings):
+            listening.follow_fork()
+
     def _firing(self) -> Publisher:
-        if self._pid != os.getpid():
-            if self._publisher:
-                self._publisher.leave()
-            self._publisher, self._lock = None, threading.Lock()
+        self._after_fork()
         if self._publisher is None:
             self._publisher = Publisher(
                 self._node.pull(self.opts), direct=self._node.direct(self.opts)
             )
-            self._pid = os.getpid()
         return self._publisher
 
     def fire(self, tag: str, data: Mapping[str, Any], timeout: float | None = None) -> int:
@@ -124,6 +135,8 @@ class Connection:
     ) -> Listening:
         """Iterate over events from now on, or from ``since`` or a cursor on with nothing missed.
 
+        It listens when this returns: what is fired after that is heard, whenever it is asked for.
+
         A cursor is a place in the journal that the master keeps under a name. An event is done
         when the next one is asked for, or when `Listening.commit` says so; what was not done
         when a program ended comes again (at least once).
@@ -144,6 +157,7 @@ class Connection:
             NotRunningError: no bus answers.
             DataError: ``since`` cannot be read, or this bus has no journal.
         """
+        self._after_fork()
         listening = self._listening_kind(
             self,
             tag,

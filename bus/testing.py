@@ -183,6 +183,7 @@ class MemoryConnection(Connection):
         self._bus.check_running()
 
     def _firing(self) -> Publisher:
+        self._after_fork()
         return _Publisher(self._bus)
 
     def now(self) -> float:
@@ -236,11 +237,13 @@ class MemoryEvent(SaltEvent):
         return False
 
     def _listening(self) -> Listener:
+        self._after_fork()
         if self._listener is None:
             self._listener = _Listener(self._bus)
         return self._listener
 
     def _firing(self) -> Publisher:
+        self._after_fork()
         return _Publisher(self._bus)
 
     def _receive(

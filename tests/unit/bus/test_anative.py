@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -166,6 +167,117 @@ def test_a_stream_begins_where_it_is_entered(bus_process):
     asyncio.run(_in_time(main()))
 
 
+@pytest.fixture(params=["real", "memory"])
+def aconnect(request):
+    """Connects to a bus, a real one or one in memory."""
+    if request.param == "memory":
+        return MemoryBus().aconnect
+    opts = request.getfixturevalue("bus_process").opts
+    return lambda: bus.aconnect("master", opts, timeout=5)
+
+
+def test_a_listener_begins_at_the_call(aconnect):
+    """As that of `bus.connect`: all that its connection fires after that is heard."""
+
+    async def main():
+        async with aconnect() as events:
+            first = events.listen("x/*")
+            assert await events.fire("x/1", {}) == 1
+            second = events.listen("x/*")
+            assert await events.fire_events([("x/2", {}), ("x/3", {})]) == 2
+            assert [(await anext(first)).seq for _ in range(3)] == [1, 2, 3]
+            assert [(await anext(second)).seq for _ in range(2)] == [2, 3]
+
+    asyncio.run(_in_time(main()))
+
+
+def test_a_fire_and_a_listener_of_two_tasks(bus_process):
+    """A fire that is already on its way keeps no listener from hearing the next one."""
+
+    async def main():
+        async with bus.aconnect("master", bus_process.opts, timeout=5) as events:
+            firing = asyncio.ensure_future(events.fire("x/1", {}))
+            await asyncio.sleep(0)
+            stream = events.listen("x/2")
+            assert await asyncio.gather(firing, events.fire("x/2", {})) == [1, 2]
+            assert (await anext(stream)).seq == 2
+
+    asyncio.run(_in_time(main()))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_listener_that_is_not_used_is_closed(aconnect, caplog):
+    """With its connection, however far it has come, and nothing is said of it."""
+
+    async def main():
+        before = asyncio.all_tasks()
+        async with aconnect() as events:
+            opened, forgotten = events.listen("x/*"), events.listen("x/*")
+            assert await events.fire("x/1", {}) == 1
+            del forgotten
+            opening = events.listen("x/*")
+        assert opened.closed
+        assert opening.closed
+        assert await opened.next() is await opening.next() is None
+        assert asyncio.all_tasks() == before
+
+    asyncio.run(_in_time(main()))
+    gc.collect()
+    assert caplog.text == ""
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_error_of_a_listener_that_is_not_used_is_nobodys(caplog):
+    """It keeps nobody from firing, and asyncio says nothing of it."""
+
+    async def main():
+        async with MemoryBus().aconnect() as events:
+            stream = events.listen("x/*", match_type="none such")
+            assert await events.fire("x/1", {}) == 1
+            with pytest.raises(ValueError, match="none such"):
+                await anext(stream)
+            unused = events.listen("x/*", match_type="none such")
+            await unused.aclose()
+            events.listen("x/*", match_type="none such")
+
+    asyncio.run(_in_time(main()))
+    gc.collect()
+    assert caplog.text == ""
+
+
+def test_a_cancelled_opening_goes_on(bus_process):
+    """Who asks next has a listener that began at the call."""
+
+    async def main():
+        async with bus.aconnect("master", bus_process.opts, timeout=5) as events:
+            stream = events.listen("x/*")
+            entering = asyncio.ensure_future(stream.__aenter__())
+            await asyncio.sleep(0)
+            entering.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await entering
+            assert await events.fire("x/1", {}) == 1
+            assert (await anext(stream)).seq == 1
+
+    asyncio.run(_in_time(main()))
+
+
+def test_a_listener_made_while_no_loop_runs(bus_process):
+    """It begins at its first use."""
+    with asyncio.Runner() as runner:
+        events = runner.run(bus.aconnect("master", bus_process.opts, timeout=5).__aenter__())
+        stream = events.listen("x/*")
+
+        async def main():
+            assert await events.fire("x/1", {}) == 1
+            async with stream:
+                assert await events.fire("x/2", {}) == 2
+                assert (await anext(stream)).seq == 2
+            await events.__aexit__(None, None, None)
+
+        runner.run(_in_time(main()))
+
+
 def test_a_cursor_by_hand(bus_process):
     """With ``auto_commit=False`` only what was committed is done."""
 
@@ -204,8 +316,8 @@ def test_what_cannot_be_opened_can_be_tried_again(bus_process):
 
     async def main():
         async with bus.aconnect("master", bus_process.opts, timeout=0.2) as events:
-            stream = events.listen("t")
             await asyncio.to_thread(bus_process.stop)
+            stream = events.listen("t")
             with pytest.raises(NotRunningError):
                 await stream.next()
             await asyncio.to_thread(bus_process.start)

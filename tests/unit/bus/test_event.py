@@ -15,13 +15,21 @@ import bus
 import bus.event as event_module
 from bus import endpoints, wire
 from bus.broker.server import EventSockets
-from bus.errors import DataError, JournalError, NotRunningError, TagError, TooLargeError, WireError
+from bus.errors import (
+    DataError,
+    JournalError,
+    ListenerLimitError,
+    NotRunningError,
+    TagError,
+    TooLargeError,
+    WireError,
+)
 from bus.event import MasterEvent, MinionEvent, SaltEvent, get_event, get_master_event, tagify
 from bus.journal import JournalReader, journal_path
 from bus.publisher import Publisher
 from bus.sockets import await_input
 from bus.store import MemoryStore
-from tests.support import SECONDS, open_descriptors, running_bus, wait_for
+from tests.support import SECONDS, on_ports, open_descriptors, running_bus, wait_for
 
 
 @pytest.fixture
@@ -497,6 +505,64 @@ def test_a_forked_child_connects_for_itself(events):
     child.join(SECONDS)
     assert child.exitcode == 0
     assert events.get_event(tag="to/child")["x"] == 5
+
+
+def _hear_own(made, pipe):
+    """Fire with an object that the parent listens with, then listen."""
+    made.fire_event({"x": 1}, "fork/fired", timeout=10_000)
+    pipe.send(made.get_event(wait=SECONDS, tag="fork/"))
+    made.destroy()
+
+
+@pytest.mark.parametrize("on", [lambda opts: opts, on_ports], ids=["line", "ports"])
+def test_a_forked_child_hears_what_it_fires_first(place, master_opts, on):
+    """Whatever the parent has heard or not; and the parent misses nothing."""
+    with (
+        running_bus(on(master_opts)) as running,
+        get_event("master", opts=running.opts) as events,
+    ):
+        events.fire_event({}, "fork/before", timeout=10_000)
+        ours, theirs = multiprocessing.Pipe()
+        child = multiprocessing.get_context("fork").Process(target=_hear_own, args=(events, theirs))
+        child.start()
+        assert ours.poll(2 * SECONDS)
+        assert ours.recv()["x"] == 1
+        child.join(SECONDS)
+        assert child.exitcode == 0
+        found = [events.get_event(tag="fork/", full=True)["tag"] for _ in range(2)]
+        assert found == ["fork/before", "fork/fired"]
+
+
+def test_a_forked_child_that_only_fires_does_not_listen(bus_process, monkeypatch):
+    """No more than its parent did."""
+    opened = []
+    monkeypatch.setattr(event_module, "open_listener", opened.append)
+    with get_event("master", opts=bus_process.opts, listen=False) as made:
+        made._pid = 0  # as it looks in a child
+        assert made.fire_event({}, "t", timeout=10_000)
+    assert opened == []
+
+
+def test_a_child_that_may_not_listen_fires_all_the_same(bus_process, events):
+    """That the bus has no room for one more listener is told to who asks for an event."""
+    events.raise_errors = True
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(event_module, "open_listener", lambda _: _NoRoom())
+        events._pid = 0  # as it looks in a child
+        assert events.fire_event({}, "t", timeout=10_000)
+        with pytest.raises(ListenerLimitError):
+            events.get_event(wait=1)
+    assert events.get_event(wait=0.01) is None
+    assert events.fire_event({"x": 1}, "t", timeout=10_000)
+    assert events.get_event(tag="t")["x"] == 1
+
+
+class _NoRoom:
+    def wait_ready(self, _timeout):
+        raise ListenerLimitError("no room")
+
+    def close(self):
+        pass
 
 
 def test_it_outlives_its_bus(bus_process, events):

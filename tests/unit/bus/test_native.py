@@ -18,7 +18,7 @@ from bus.journal import JournalReader, journal_path
 from bus.since import resolve_since
 from bus.sockets import await_input
 from bus.store import MemoryStore
-from tests.support import SECONDS, open_descriptors, running_bus, wait_for
+from tests.support import SECONDS, on_ports, open_descriptors, running_bus, wait_for
 
 
 @pytest.fixture
@@ -293,6 +293,49 @@ def test_a_forked_child_goes_on_from_the_same_place(events):
     assert child.exitcode == 0
     assert [listening.next(5).tag for _ in range(3)] == ["t/1", "t/2", "from/child"]
     assert events.fire("t/4", {}, timeout=10) == 5
+
+
+def _hear_own(events, listenings, pipe):
+    events.fire("t/fired", {}, timeout=10)
+    pipe.send([listening.next(SECONDS).tag for listening in listenings])
+    events.close()
+
+
+@pytest.mark.parametrize("on", [lambda opts: opts, on_ports], ids=["line", "ports"])
+def test_a_forked_child_hears_what_it_fires_first(place, master_opts, on):
+    """With each listener that it has from its parent, which misses nothing either."""
+    with (
+        running_bus(on(master_opts)) as running,
+        bus.connect("master", running.opts, timeout=5) as events,
+    ):
+        listenings = [events.listen("t/*"), events.listen(exact=True), events.listen(since=0)]
+        ours, theirs = multiprocessing.Pipe()
+        child = multiprocessing.get_context("fork").Process(
+            target=_hear_own, args=(events, listenings, theirs)
+        )
+        child.start()
+        assert ours.poll(4 * SECONDS)
+        assert ours.recv() == ["t/fired"] * 3
+        child.join(SECONDS)
+        assert child.exitcode == 0
+        assert [listening.next(5).tag for listening in listenings] == ["t/fired"] * 3
+
+
+def test_a_child_without_a_bus_is_told_when_it_listens(bus_process):
+    """Its listener can be asked again once there is one."""
+    with bus.connect("master", bus_process.opts, timeout=0.2) as events:
+        listening = events.listen("t")
+        bus_process.stop()
+        events._pid = listening._pid = 0  # as it looks in a child
+        with pytest.raises(NotRunningError):
+            events.fire("t", {})
+        for _ in range(2):
+            with pytest.raises(NotRunningError):
+                listening.next(1)
+        bus_process.start()
+        assert listening.next(0) is None
+        assert events.fire("t", {}, timeout=SECONDS) == 1
+        assert listening.next(SECONDS).seq == 1
 
 
 def test_asyncio_has_the_same(bus_process):
