@@ -14,6 +14,7 @@ from reactor.engine.sources import ConfiguredRules
 from reactor.engine.statistics import describe_rules
 from reactor.engine.switchboard import Switchboard
 from reactor.errors import ReactorError
+from reactor.rules.lastgood import kept
 from reactor.rules.snapshot import Problem, Snapshot
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class RulesInForce:
                 for rule, switch in snapshot.switched_off[:_MOST_REMAINING]
             ],
             "paths": list(self._rules.paths),
-            "file_roots": {name: list(roots) for name, roots in self._rules.file_roots.items()},
+            "file_roots": self._file_roots(),
         }
 
     def _on_loaded(self, snapshot: Snapshot, seconds: float) -> None:
@@ -119,6 +120,7 @@ class RulesInForce:
         """Return what can be asked about rules, by method of the reactor's socket."""
         return {
             "rules": lambda _: self._describe(),
+            "rules.sources": lambda _: self._sources(),
             "rules.named": self._named,
             "rules.switch": self._switch,
             "reload": lambda _: self._reload(),
@@ -130,6 +132,18 @@ class RulesInForce:
     def _describe(self) -> dict[str, Any]:
         found = describe_rules(self._engine.snapshot, self._engine.statistics, rule_key)
         return {**found, "switches": [each.describe() for each in self._switchboard.off.values()]}
+
+    def _sources(self) -> dict[str, Any]:
+        """Return all that somebody needs to load the very rules that are in force."""
+        return {
+            "reactor": self._rules.entries,
+            "rules": list(self._rules.paths),
+            "file_roots": self._file_roots(),
+            "kept": kept(self._engine.snapshot.state),
+        }
+
+    def _file_roots(self) -> dict[str, list[str]]:
+        return {name: list(roots) for name, roots in self._rules.file_roots.items()}
 
     def _named(self, params: dict[str, Any]) -> list[str]:
         return self._switchboard.named(_texts(params["rules"]), on=bool(params["on"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -269,7 +270,7 @@ class _Load:
     def _made(self, text: Text, before: RuleFile | None) -> RuleFile:
         if before is not None and before.digest == text.digest:
             return before
-        return _keep(self._makers.rule_file(text), before)
+        return _keep(replace(self._makers.rule_file(text), text=text.text), before)
 
     def _salt_rules(self, entries: Iterable[MapEntry], folder: str) -> Iterator[SaltRule]:
         for entry in entries:
@@ -366,4 +367,4 @@ def _keep(file: RuleFile, before: RuleFile | None) -> RuleFile:
         return file
     if before is None or not before.good:
         return RuleFile(file.digest, errors=file.errors, good=False)
-    return RuleFile(file.digest, before.rules, before.entries, file.errors)
+    return replace(before, digest=file.digest, errors=file.errors)
