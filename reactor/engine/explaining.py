@@ -112,6 +112,10 @@ def others(tag: str, snapshot: Snapshot) -> dict[str, Any]:
             }
             for problem in snapshot.problems
         ],
+        "warnings": [
+            {"file": warning.source.path, "message": warning.message}
+            for warning in snapshot.warnings
+        ],
         "rules_in_force": len(snapshot.rules),
     }
 

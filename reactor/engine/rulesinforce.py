@@ -46,6 +46,7 @@ class RulesInForce:
         """Say what is in force, and what is wrong with the rest."""
         snapshot = self._engine.snapshot
         self._announce_problems(snapshot, ())
+        self._announce_warnings(snapshot, ())
         log.info("the reactor serves %d rules", len(snapshot.rules))
 
     def watch(self) -> None:
@@ -87,6 +88,7 @@ class RulesInForce:
             _standing(len(snapshot.problems), len(solved)),
         )
         remaining = self._announce_problems(snapshot, old.problems)
+        self._announce_warnings(snapshot, old.warnings)
         before = {rule_key(rule): rule for rule in old.rules}
         after = {rule_key(rule): rule for rule in snapshot.rules}
         changed = [key for key, rule in after.items() if before.get(key) != rule]
@@ -113,6 +115,13 @@ class RulesInForce:
             if problem not in known:
                 self._engine.announce("reactor/rules/error", _shown(problem))
         return tuple(problem for problem in snapshot.problems if problem in known)
+
+    def _announce_warnings(self, snapshot: Snapshot, known: tuple[Problem, ...]) -> None:
+        """Log what is new and probably not meant, once, and fire an event for it."""
+        for warning in snapshot.warnings:
+            if warning not in known:
+                log.warning("%s", warning)
+                self._engine.announce("reactor/rules/warning", _shown(warning))
 
     # -- what can be asked ----------------------------------------------------------------
 
