@@ -115,6 +115,8 @@ class Narrator:
             return [self._reloaded(event), *map(self._problem, remaining)]
         if event.tag == "reactor/rules/error":
             return [self._problem(event.data)]
+        if event.tag == "reactor/rules/warning":
+            return [problem_line(event.data, self._paint, "yellow")]
         self._last_seq = event.seq
         return [self._event(event)]
 
@@ -159,11 +161,11 @@ class Narrator:
         return problem_line(data, self._paint)
 
 
-def problem_line(data: Mapping[str, Any], paint: Paint = plain) -> str:
-    """Return the line that says what is wrong with a rule file."""
+def problem_line(data: Mapping[str, Any], paint: Paint = plain, style: str = "red") -> str:
+    """Return the line that says what is wrong with a rule file, or may be."""
     kept = " (the last good version stays in force)" if data.get("kept") else ""
     text = safe(f"{data.get('source', '')}: {data.get('message', '')}{kept}")
-    return f"{_STAMP}  {paint('! ' + text, 'red')}"
+    return f"{_STAMP}  {paint('! ' + text, style)}"
 
 
 def summary(event: Event) -> str:
@@ -294,6 +296,8 @@ def banner(facts: Facts, rules: Mapping[str, Any], paint: Paint) -> list[str]:
     lines = [paint(head, "bold")]
     lines += [f"  {paint(f'{name:<8}', 'dim')}{safe(text)}" for name, text in rows.items()]
     lines += [problem_line(_mapping(problem), paint) for problem in problems]
+    warnings = map(_mapping, _items(rules.get("warnings")))
+    lines += [problem_line(warning, paint, "yellow") for warning in warnings]
     return [*lines, ""]
 
 

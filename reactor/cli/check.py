@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,28 +46,39 @@ def command(
     """Check rules without running them.
 
     By default those of the configuration: the master's, or where there is only a minion's,
-    that one's. In PATH, *.sls are Salt's reactor files. Each line is FILE:LINE:COLUMN: error or
-    warning, and what is wrong.
+    that one's. In PATH, *.sls are Salt's reactor files; of those in a folder that no map there
+    names only the syntax is checked. Each line is FILE:LINE:COLUMN: error or warning, and what is
+    wrong.
 
     The exit status is 0 if there is no error, 1 if there is one, 2 for a wrong use.
     """
     if schema:
         _print_schema()
         return
-    from reactor.cli.checking import findings
+    from reactor.cli.checking import (
+        findings,
+        in_order,
+        syntax_findings,
+        unnamed_files,
+        warning_findings,
+    )
 
     role, opts = _role(ctx.ensure_object(Settings), is_minion=is_minion)
     if not paths:
         require_directory(opts)
     snapshot = load(opts, paths, role)
     running = _ask_what_runs(opts, role)
+    aside = unnamed_files(_absolute(paths) or opts["rules"], str(opts["config_dir"]), snapshot)
     if paths:
-        _say_what_was_not_read(paths, snapshot)
+        _say_what_nothing_names(aside)
     else:
         _say_what_else_runs(running, opts)
     # What was added for this run only, minions have too.
     opts = opts.with_(file_roots=running.get("file_roots", opts["file_roots"]))
     found = findings(snapshot, opts, () if paths else opts["reactor"], role)
+    for files in aside.values():
+        found += syntax_findings(files)
+    found = in_order(found if paths else [*found, *warning_findings(snapshot)])
     errors = [one for one in found if strict or one.severity == "error"]
     if as_json:
         click.echo(output.as_json(_document(snapshot, found)))
@@ -103,19 +113,16 @@ def _role(settings: Settings, *, is_minion: bool) -> tuple[str, Opts]:
     return ("minion", settings.minion(strict=True)) if only_minion else ("master", opts)
 
 
-def _say_what_was_not_read(paths: Sequence[str], snapshot: Snapshot) -> None:
-    """Name the folders with reactor files that no map in them names: nothing reads those."""
-    for path in paths:
-        folder = Path(os.path.normpath(Path(path).absolute()))
-        files = folder.rglob("*.sls") if folder.is_dir() else ()
-        left = [file for file in sorted(files) if str(file) not in snapshot.state.texts]
-        if left:
-            click.echo(
-                f"reactor: {_counted(len(left), 'reactor file')} (*.sls) in {output.safe(path)} "
-                f"that no map there names {'was' if len(left) == 1 else 'were'} not read: "
-                f"name them, as in 'reactor check {output.safe(str(left[0]))}', or their map",
-                err=True,
-            )
+def _say_what_nothing_names(aside: Mapping[str, Sequence[str]]) -> None:
+    """Name the folders with reactor files that no map in them names: they may be of other maps."""
+    for folder, files in aside.items():
+        click.echo(
+            f"reactor: of {_counted(len(files), 'reactor file')} (*.sls) in {output.safe(folder)} "
+            "that no map there names only the syntax was checked: for the rest name "
+            f"{'it' if len(files) == 1 else 'them'}, as in 'reactor check {output.safe(files[0])}'"
+            ", or the map",
+            err=True,
+        )
 
 
 def _ask_what_runs(opts: Mapping[str, Any], role: str) -> Mapping[str, Any]:
@@ -154,7 +161,7 @@ def load(opts: Mapping[str, Any], paths: Sequence[str], role: str = "master") ->
         read = minion_config if role == "minion" else master_config
         with without_log():
             return ConfiguredRules(opts, read).load()
-    absolute = [str(Path(path).absolute()) for path in paths]
+    absolute = _absolute(paths)
     salt = [path for path in absolute if path.endswith(".sls")]
     rules = RuleSet(
         # A reactor file says nothing of tags, so any will do.
@@ -165,6 +172,10 @@ def load(opts: Mapping[str, Any], paths: Sequence[str], role: str = "master") ->
     )
     with without_log():
         return rules.load()
+
+
+def _absolute(paths: Sequence[str]) -> list[str]:
+    return [str(Path(path).absolute()) for path in paths]
 
 
 def _document(snapshot: Snapshot, found: Sequence[Finding]) -> dict[str, Any]:

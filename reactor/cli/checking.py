@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bus import loader
 from bus.loader.custom import custom_dirs, offered_dirs
+from bus.yamlfile import YamlError, load
 from reactor.errors import RuleError
 from reactor.rules.customnames import functions_of
 from reactor.rules.findings import (
@@ -26,8 +29,8 @@ from reactor.rules.loadstate import MapEntry
 from reactor.rules.maps import read_map
 from reactor.rules.model import Source
 from reactor.rules.snapshot import Problem, Snapshot
-from reactor.rules.sources import Finder
-from reactor.rules.templates import Templates
+from reactor.rules.sources import Finder, Reader
+from reactor.rules.templates import Templates, is_fixed
 
 _ON_MASTER = {
     "caller": "'caller' runs on the minion whose reactor it is, and these are the master's rules: "
@@ -70,6 +73,11 @@ def findings(
             found += _of_salt(text, path, templates, functions)
     found += loop_findings(fires)
     found += _map_findings(snapshot, opts, reactor_map)
+    return in_order(found)
+
+
+def in_order(found: Iterable[Finding]) -> list[Finding]:
+    """Return findings in order of files and lines, each once."""
     return sorted(set(found), key=lambda one: (one.file, one.line, one.column, one.message))
 
 
@@ -82,6 +90,66 @@ def _of_salt(text: str, path: str, templates: Templates, functions: Functions) -
     except RecursionError:
         return [Finding(path, 0, 0, "error", "the template nests too deeply")]
     return salt_findings(text, path, functions, uses)
+
+
+def unnamed_files(paths: Sequence[str], conf_dir: str, snapshot: Snapshot) -> dict[str, list[str]]:
+    """Return the reactor files in folders of rules that no map names, by the folder.
+
+    Args:
+        paths: files, folders and globs, as the option ``rules`` has them.
+        conf_dir: what relative ones start from.
+        snapshot: what was loaded of them.
+    """
+    finder = Finder(conf_dir, {})
+    for path in paths:
+        with contextlib.suppress(RuleError):  # it has been said
+            finder.rule_paths(path)
+    read = snapshot.state.texts
+    found = {
+        folder: [file for file in files if file not in read]
+        for folder, files in finder.reactor_files.items()
+    }
+    return {folder: files for folder, files in found.items() if files}
+
+
+def syntax_findings(files: Iterable[str]) -> Iterator[Finding]:
+    """Yield what is wrong with the syntax of reactor files of which no tag is known.
+
+    Whether what they call is there is not asked: a folder may well hold Salt's states too.
+    """
+    reader, templates = Reader({}, time.time_ns), Templates()
+    for file in files:
+        try:
+            text = reader.read(file).text
+            _check_syntax(text, file, templates)
+        except FileNotFoundError:
+            continue  # it was there a moment ago
+        except RuleError as error:
+            yield _of_problem(Problem(Source(file, error.line), error.problem), {})
+
+
+def _check_syntax(text: str, file: str, templates: Templates) -> None:
+    """Read a reactor file as far as that goes without an event.
+
+    Raises:
+        RuleError: its syntax is broken.
+    """
+    try:
+        templates.check_syntax(text, file)
+        if is_fixed(text):
+            load(text, file)
+    except YamlError as error:
+        raise RuleError(error.problem, file, error.line) from error
+    except RecursionError as error:
+        raise RuleError("it nests too deeply", file) from error
+
+
+def warning_findings(snapshot: Snapshot) -> list[Finding]:
+    """Return what of the configuration's rules is probably not meant."""
+    return [
+        Finding(one.source.path, one.source.line, 0, "warning", one.message)
+        for one in snapshot.warnings
+    ]
 
 
 def _functions(opts: Mapping[str, Any], role: str) -> Functions:

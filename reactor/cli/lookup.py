@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bus import endpoints, rpc, wire
@@ -13,7 +14,7 @@ from bus.errors import BusError, JournalError, NotRunningError, WireError
 from bus.journal import JournalReader, journal_path
 from bus.record import Event
 from bus.tags import matcher
-from reactor.cli.settings import without_log
+from reactor.cli.settings import require_directory, without_log
 
 # What reads rules takes as long as all else together, and a running reactor may know enough.
 if TYPE_CHECKING:
@@ -59,14 +60,52 @@ class Reactor:
         """Ask the running reactor."""
         return rpc.call(self._address, method, params, timeout=ASK_SECONDS)
 
+    def require(self) -> None:
+        """Refuse a configuration directory that is not there, unless its reactor runs all the same.
+
+        Raises:
+            ConfigError: nothing can be known.
+        """
+        if not self.is_running:
+            require_directory(self.opts)
+
     def rules(self) -> Snapshot:
-        """Return the rules as the files have them, those that only the running one knows too."""
+        """Return the rules in force in the running reactor, or else those that the files have."""
+        with without_log():
+            return self._load(self._sources()).switched(self._switches())
+
+    def _sources(self) -> Mapping[str, Any]:
+        """Return what the running reactor made its rules of; nothing if none tells it."""
+        if self.is_running:
+            try:
+                sources: Mapping[str, Any] = self.call("rules.sources")
+            except BusError as error:
+                self.unknown.append(
+                    f"the reactor does not tell which rules are in force ({error}): those of the "
+                    "files are taken"
+                )
+            else:
+                return sources
+        return {}
+
+    def _load(self, sources: Mapping[str, Any]) -> Snapshot:
         from reactor.engine.sources import ConfiguredRules
 
-        paths = dict.fromkeys((*self.opts["rules"], *self.status.get("paths", ())))
-        opts = self.opts.with_(rules=tuple(paths))
-        with without_log():
-            return ConfiguredRules(opts, self._read).load().switched(self._switches())
+        if not sources:
+            paths = dict.fromkeys((*self.opts["rules"], *self.status.get("paths", ())))
+            opts = self.opts.with_(rules=tuple(paths))
+            return ConfiguredRules(opts, self._read, in_force=self.is_running).load()
+        from reactor.rules.lastgood import restored
+
+        names = ("reactor", "rules", "file_roots")
+        opts = self.opts.with_(**{name: sources[name] for name in names})
+
+        def read(path: Path) -> Opts:
+            """Return what is in force, which may be more or less than the file has."""
+            self._read(path)  # what is wrong with it is to be told
+            return opts
+
+        return ConfiguredRules(opts, read).load(restored(sources["kept"]))
 
     def _switches(self) -> dict[str, Switch]:
         """Return the rules that are switched off, from the file: it is never behind."""

@@ -80,6 +80,7 @@ def command(
     reactor = Reactor(ctx.ensure_object(Settings).master())
     if not reactor.is_running and not dry_run:
         raise click.ClickException("; ".join(reactor.unknown) + ": start it, or use --dry-run")
+    reactor.require()
     snapshot = reactor.rules()
     for off, switch in snapshot.switched_off:
         if rule == off.name:

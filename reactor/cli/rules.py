@@ -68,6 +68,10 @@ def list_(settings: Settings, node: str, as_json: bool) -> None:
         kept = " (the last good version stays in force)" if problem.get("kept") else ""
         text = output.safe(f"{problem['source']}: {problem['message']}{kept}")
         click.secho(text, fg="red", err=True)
+    for warning in found.get("warnings", ()):
+        click.secho(
+            output.safe(f"{warning['source']}: {warning['message']}"), fg="yellow", err=True
+        )
     there = {rule["name"] for rule in found["rules"]}
     for switch in found["switches"]:
         if switch["rule"] not in there:

@@ -43,6 +43,8 @@ def explanation(found: Mapping[str, Any]) -> list[Line]:
             text = f"  {near['rule']}: on {near['pattern']}: {near['why']}  ({near['source']})"
             lines.append((text, ""))
     lines += [_problem_line(problem) for problem in found["problems"]]
+    if not rules:
+        lines += [(f"{one['file']}: {one['message']}", "yellow") for one in found["warnings"]]
     lines += [(f"not known: {text}", "") for text in found["unknown"]]
     return [(safe(text), colour) for text, colour in lines]
 

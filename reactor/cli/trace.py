@@ -51,6 +51,7 @@ def command(
     from reactor.cli.why import _echo
 
     reactor = Reactor(*settings.reactor(node), node)
+    reactor.require()
     wanted = _wanted(what)
     traces = reactor.traces(**wanted, fired=fired, failed=failed, limit=limit)
     if not traces and "rule" in wanted and wanted["rule"] not in _names(reactor):

@@ -51,6 +51,7 @@ def _look(settings: Settings, what: str, limit: int) -> list[dict[str, Any]]:
     from reactor.engine.explaining import explain, would
 
     reactor = Reactor(settings.master())
+    reactor.require()
     snapshot = reactor.rules()
     is_number = what.isascii() and what.isdecimal()
     if not is_number:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +47,9 @@ def explain(event: Event, snapshot: Snapshot, known: Known) -> dict[str, Any]:
     reacted = [_of_rule(rule, event, known, stopped) for rule in snapshot.match(event.tag)]
     seen = {verdict["key"] for verdict in reacted}
     switched = {rule_key(rule): switch for rule, switch in snapshot.switched_off}
-    gone = [_of_gone(trace, switched) for trace in known.traces if trace.get("key") not in seen]
+    broken = {problem.source.path for problem in snapshot.problems}
+    rest_of_traces = [trace for trace in known.traces if trace.get("key") not in seen]
+    gone = [_of_gone(trace, switched, broken) for trace in rest_of_traces]
     cause = event.data.get(CAUSE)
     told = {verdict["key"] for verdict in (*reacted, *gone)}
     rest = others(event.tag, snapshot)
@@ -109,6 +111,10 @@ def others(tag: str, snapshot: Snapshot) -> dict[str, Any]:
                 "kept": problem.kept,
             }
             for problem in snapshot.problems
+        ],
+        "warnings": [
+            {"file": warning.source.path, "message": warning.message}
+            for warning in snapshot.warnings
         ],
         "rules_in_force": len(snapshot.rules),
     }
@@ -194,18 +200,24 @@ def _from_report(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _of_gone(trace: Mapping[str, Any], switched: Mapping[str, Switch]) -> dict[str, Any]:
+def _of_gone(
+    trace: Mapping[str, Any], switched: Mapping[str, Switch], broken: Container[str]
+) -> dict[str, Any]:
     """Return what a rule did that is not in force any more, or not in this form."""
     switch = switched.get(str(trace.get("key")))
+    if switch:
+        note = f"it was {switch.why}"
+    elif _file(trace.get("source")) in broken:
+        note = "its file cannot be loaded now"
+    else:
+        note = "no rule file of the configuration has this rule now"
     return {
         "rule": trace.get("rule"),
         "source": trace.get("source"),
         "key": trace.get("key"),
         "patterns": [],
         **_from_trace(trace),
-        "note": f"it was {switch.why}"
-        if switch
-        else "no rule file of the configuration has this rule now",
+        "note": note,
     }
 
 

@@ -14,6 +14,7 @@ from reactor.engine.sources import ConfiguredRules
 from reactor.engine.statistics import describe_rules
 from reactor.engine.switchboard import Switchboard
 from reactor.errors import ReactorError
+from reactor.rules.lastgood import kept
 from reactor.rules.snapshot import Problem, Snapshot
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class RulesInForce:
         """Say what is in force, and what is wrong with the rest."""
         snapshot = self._engine.snapshot
         self._announce_problems(snapshot, ())
+        self._announce_warnings(snapshot, ())
         log.info("the reactor serves %d rules", len(snapshot.rules))
 
     def watch(self) -> None:
@@ -67,7 +69,7 @@ class RulesInForce:
                 for rule, switch in snapshot.switched_off[:_MOST_REMAINING]
             ],
             "paths": list(self._rules.paths),
-            "file_roots": {name: list(roots) for name, roots in self._rules.file_roots.items()},
+            "file_roots": self._file_roots(),
         }
 
     def _on_loaded(self, snapshot: Snapshot, seconds: float) -> None:
@@ -86,6 +88,7 @@ class RulesInForce:
             _standing(len(snapshot.problems), len(solved)),
         )
         remaining = self._announce_problems(snapshot, old.problems)
+        self._announce_warnings(snapshot, old.warnings)
         before = {rule_key(rule): rule for rule in old.rules}
         after = {rule_key(rule): rule for rule in snapshot.rules}
         changed = [key for key, rule in after.items() if before.get(key) != rule]
@@ -113,12 +116,20 @@ class RulesInForce:
                 self._engine.announce("reactor/rules/error", _shown(problem))
         return tuple(problem for problem in snapshot.problems if problem in known)
 
+    def _announce_warnings(self, snapshot: Snapshot, known: tuple[Problem, ...]) -> None:
+        """Log what is new and probably not meant, once, and fire an event for it."""
+        for warning in snapshot.warnings:
+            if warning not in known:
+                log.warning("%s", warning)
+                self._engine.announce("reactor/rules/warning", _shown(warning))
+
     # -- what can be asked ----------------------------------------------------------------
 
     def methods(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
         """Return what can be asked about rules, by method of the reactor's socket."""
         return {
             "rules": lambda _: self._describe(),
+            "rules.sources": lambda _: self._sources(),
             "rules.named": self._named,
             "rules.switch": self._switch,
             "reload": lambda _: self._reload(),
@@ -130,6 +141,18 @@ class RulesInForce:
     def _describe(self) -> dict[str, Any]:
         found = describe_rules(self._engine.snapshot, self._engine.statistics, rule_key)
         return {**found, "switches": [each.describe() for each in self._switchboard.off.values()]}
+
+    def _sources(self) -> dict[str, Any]:
+        """Return all that somebody needs to load the very rules that are in force."""
+        return {
+            "reactor": self._rules.entries,
+            "rules": list(self._rules.paths),
+            "file_roots": self._file_roots(),
+            "kept": kept(self._engine.snapshot.state),
+        }
+
+    def _file_roots(self) -> dict[str, list[str]]:
+        return {name: list(roots) for name, roots in self._rules.file_roots.items()}
 
     def _named(self, params: dict[str, Any]) -> list[str]:
         return self._switchboard.named(_texts(params["rules"]), on=bool(params["on"]))

@@ -27,12 +27,19 @@ class ConfiguredRules:
         opts: the master's options; rule paths that its files do not name (those of
             ``reactor up --rules``) stay in force besides whatever the files say.
         read: reads the configuration's file.
+        in_force: whether a reactor already acts by ``opts``, so that they are what stays in force
+            while the file is broken.
     """
 
     def __init__(
-        self, opts: Mapping[str, Any], read: Callable[[Path], Opts] = master_config
+        self,
+        opts: Mapping[str, Any],
+        read: Callable[[Path], Opts] = master_config,
+        *,
+        in_force: bool = True,
     ) -> None:
         self._read_file = read
+        self._in_force = in_force
         self._conf_file = Path(str(opts["conf_file"]))
         self._conf_dir = str(opts["config_dir"])
         self._problem: Problem | None = None
@@ -127,7 +134,7 @@ class ConfiguredRules:
                 "%s; the rules stay as they were", error
             )
             source = Source(error.path, error.line)
-            self._problem = Problem(source, str(error).removeprefix(f"{source}: "), kept=True)
+            self._problem = Problem(source, str(error).removeprefix(f"{source}: "), self._in_force)
             return None
         self._problem = None
         return opts

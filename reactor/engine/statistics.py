@@ -76,7 +76,15 @@ def describe_rules(snapshot: Snapshot, statistics: Statistics, key_of: Any) -> d
         {"source": str(problem.source), "message": problem.message, "kept": problem.kept}
         for problem in snapshot.problems
     ]
-    return {"version": snapshot.version, "rules": rows, "problems": problems}
+    warnings = [
+        {"source": str(warning.source), "message": warning.message} for warning in snapshot.warnings
+    ]
+    return {
+        "version": snapshot.version,
+        "rules": rows,
+        "problems": problems,
+        "warnings": warnings,
+    }
 
 
 def _describe_rule(

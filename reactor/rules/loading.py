@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ from reactor.rules.snapshot import Problem, Snapshot
 from reactor.rules.sources import Finder, Reader
 from reactor.rules.templates import Sources, Templates
 from reactor.rules.validation import Validator
+
+_MOST_NAMED = 3
+"""How many of the reactor files that no map names a warning lists."""
 
 PlaceOfEntry = Callable[[int], Source]
 
@@ -83,9 +87,10 @@ class RuleSet:
         rules = one.rules(self._config_entries(one), self._paths(finder, one))
         self._makers.prepared.clear()
         self._watched = frozenset(finder.watched | one.read_paths())
-        if previous.version and previous.holds(rules, one.problems):
+        warnings = [*unnamed(finder.reactor_files, one.read_paths())]
+        if previous.version and previous.holds(rules, one.problems, warnings):
             return previous.with_state(one.state())
-        return Snapshot(rules, one.problems, previous.version + 1, one.state())
+        return Snapshot(rules, one.problems, previous.version + 1, one.state(), warnings)
 
     def prepare(self, paths: Iterable[str], before: Snapshot) -> None:
         """Make rules of files that have changed, for a load that is to come soon.
@@ -130,6 +135,28 @@ class RuleSet:
         for unreadable in finder.unreadable:
             one.report(unreadable, kept=False)
         return list(found)
+
+
+def unnamed(files: Mapping[str, Sequence[str]], read: Container[str]) -> Iterator[Problem]:
+    """Yield a warning for each folder of rules with reactor files that nothing reacts by.
+
+    Args:
+        files: the reactor files in each folder.
+        read: the files that some map names, or that one of those includes.
+    """
+    for folder, paths in files.items():
+        left = [path for path in paths if path not in read]
+        if left:
+            many = f"{len(left)} reactor files" if len(left) > 1 else "a reactor file"
+            named = ", ".join(str(Path(path).relative_to(folder)) for path in left[:_MOST_NAMED])
+            more = ", ..." if len(left) > _MOST_NAMED else ""
+            first = Path(left[0]).relative_to(folder)
+            yield Problem(
+                Source(folder),
+                f"nothing reacts by {many} here ({named}{more}), for no reactor map names "
+                f"{'them' if len(left) > 1 else 'it'}: write a map, as in "
+                f"\"reactor: [{{'my/tag': {first}}}]\", into a file map.yaml in this folder",
+            )
 
 
 class Makers:
@@ -269,7 +296,7 @@ class _Load:
     def _made(self, text: Text, before: RuleFile | None) -> RuleFile:
         if before is not None and before.digest == text.digest:
             return before
-        return _keep(self._makers.rule_file(text), before)
+        return _keep(replace(self._makers.rule_file(text), text=text.text), before)
 
     def _salt_rules(self, entries: Iterable[MapEntry], folder: str) -> Iterator[SaltRule]:
         for entry in entries:
@@ -366,4 +393,4 @@ def _keep(file: RuleFile, before: RuleFile | None) -> RuleFile:
         return file
     if before is None or not before.good:
         return RuleFile(file.digest, errors=file.errors, good=False)
-    return RuleFile(file.digest, before.rules, before.entries, file.errors)
+    return replace(before, digest=file.digest, errors=file.errors)

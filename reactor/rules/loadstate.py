@@ -60,6 +60,7 @@ class RuleFile:
         entries: the map's entries.
         errors: what is wrong with the present text; empty if it is in force.
         good: whether ``rules`` and ``entries`` come from a good version.
+        text: that good version; empty if there is none.
     """
 
     digest: bytes
@@ -67,6 +68,7 @@ class RuleFile:
     entries: tuple[MapEntry, ...] = ()
     errors: tuple[RuleError, ...] = ()
     good: bool = True
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from reactor.rules.policies import Policy
 from reactor.rules.policies.mode import Mode
 from reactor.rules.reactions import Warn, read_calls
 from reactor.rules.shapes import Shapes
-from reactor.rules.templates import SaltFunctions, Template
+from reactor.rules.templates import SaltFunctions, Sources, Template
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +38,11 @@ class ReactorFile:
         self._warned: set[str] = set()
         self._remembered: dict[str, tuple[Call, ...]] = {}
         self._shapes = Shapes(self._read_quietly, self._ids)
+
+    @property
+    def sources(self) -> Sources:
+        """The texts that it was made of."""
+        return self._template.sources
 
     def calls(self, values: Mapping[str, Any]) -> tuple[Call, ...]:
         """Return what the file says is to be done about an event.

@@ -43,6 +43,7 @@ class Snapshot:
         problems: Iterable[Problem] = (),
         version: int = 0,
         state: LoadState | None = None,
+        warnings: Iterable[Problem] = (),
     ) -> None:
         """Take ``rules`` in the order of their files; they are put in order of evaluation.
 
@@ -51,9 +52,11 @@ class Snapshot:
             problems: what could not be taken as it is written.
             version: counts the loads that changed something, from 1.
             state: what the next load need not read again.
+            warnings: what is in force as it is written, and probably not as it was meant.
         """
         self._rules, self._disabled = _arrange(rules)
         self._problems = tuple(problems)
+        self._warnings = tuple(warnings)
         self._version = version
         self._state = state or LoadState()
         self._switched_off: tuple[tuple[Rule, Switch], ...] = ()
@@ -87,6 +90,11 @@ class Snapshot:
         return self._problems
 
     @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What is in force as it is written, and probably not as it was meant."""
+        return self._warnings
+
+    @property
     def version(self) -> int:
         """The number of this set of rules, from 1; 0 for one that was never loaded."""
         return self._version
@@ -96,13 +104,16 @@ class Snapshot:
         """What the next load need not read again."""
         return self._state
 
-    def holds(self, rules: Iterable[Rule], problems: Iterable[Problem]) -> bool:
-        """Say whether these rules are in force, with these problems."""
-        return (self._rules, self._disabled, self._problems) == (*_arrange(rules), tuple(problems))
+    def holds(
+        self, rules: Iterable[Rule], problems: Iterable[Problem], warnings: Iterable[Problem] = ()
+    ) -> bool:
+        """Say whether these rules are in force, with these problems and warnings."""
+        found = (*_arrange(rules), tuple(problems), tuple(warnings))
+        return (self._rules, self._disabled, self._problems, self._warnings) == found
 
     def same_as(self, other: Snapshot) -> bool:
-        """Say whether the very same rules are in force, with the same problems."""
-        return self.holds((*other.rules, *other.disabled), other.problems)
+        """Say whether the very same rules are in force, with the same problems and warnings."""
+        return self.holds((*other.rules, *other.disabled), other.problems, other.warnings)
 
     def with_state(self, state: LoadState) -> Snapshot:
         """Return this snapshot after a load that found nothing else."""

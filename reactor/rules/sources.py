@@ -20,6 +20,8 @@ MAX_FILE = 1_048_576
 """Bytes of a rule file: more than any person writes, and as large as an event may be."""
 
 _SUFFIXES = (".yaml", ".yml")
+REACTOR_SUFFIX = ".sls"
+"""What Salt's reactor files end with: a map names them, or nothing reacts by them."""
 TESTS = (".test.yaml", ".test.yml")
 """What test suites of rules end with; they lie beside the rules and are none."""
 
@@ -38,6 +40,7 @@ class Finder:
     Attributes:
         watched: files and folders whose change would change what was found.
         unreadable: what is wrong with folders that were to be walked.
+        reactor_files: the reactor files in folders that were walked for rules, by the folder.
     """
 
     def __init__(self, conf_dir: str, file_roots: Mapping[str, Sequence[str]]) -> None:
@@ -45,6 +48,7 @@ class Finder:
         self._file_roots = file_roots
         self.watched: set[str] = set()
         self.unreadable: list[RuleError] = []
+        self.reactor_files: dict[str, list[str]] = {}
 
     def rule_paths(self, entry: str) -> list[str]:
         """Return the files that an entry of the option ``rules`` means.
@@ -125,22 +129,26 @@ class Finder:
 
     def _files_of(self, path: str) -> Iterator[str]:
         if os.path.isdir(path):
-            yield from self._walk(path, {os.path.realpath(path)})
+            aside = self.reactor_files.setdefault(path, [])
+            yield from self._walk(path, {os.path.realpath(path)}, aside)
         else:
             self.watched.update((path, os.path.dirname(path)))
             yield path
 
-    def _walk(self, folder: str, seen: set[str]) -> Iterator[str]:
+    def _walk(self, folder: str, seen: set[str], aside: list[str]) -> Iterator[str]:
+        """Yield the rule files below a folder, and put its reactor files aside."""
         self.watched.add(folder)
         for entry in sorted(self._visible(folder), key=lambda entry: entry.name):
             if not _is_folder(entry):
                 if entry.name.endswith(_SUFFIXES) and not entry.name.endswith(TESTS):
                     yield entry.path
+                elif entry.name.endswith(REACTOR_SUFFIX):
+                    aside.append(entry.path)
                 continue
             # A link to a folder above would go round for ever.
             real = os.path.realpath(entry.path)
             if real not in seen:
-                yield from self._walk(entry.path, seen | {real})
+                yield from self._walk(entry.path, seen | {real}, aside)
 
     def _visible(self, folder: str) -> Iterable[os.DirEntry[str]]:
         try:

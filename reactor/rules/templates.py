@@ -166,14 +166,26 @@ class Templates:
         Raises:
             RuleError: the syntax is broken, a filter is unknown, or an include has no fixed name.
         """
-        _check_renderer(text, path)
-        try:
-            tree = self._environment.parse(text, path, path)
-        except TemplateSyntaxError as error:
-            raise RuleError(str(error.message), path, error.lineno) from error
+        tree = self._parsed(text, path)
         self._check_known(tree, path)
         found = tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends))
         return tuple(reference for node in found for reference in _references(node, path))
+
+    def check_syntax(self, text: str, path: str) -> None:
+        """Check a template's syntax alone: nothing that it names need be there.
+
+        Raises:
+            RuleError: the syntax is broken.
+            RecursionError: it nests too deeply.
+        """
+        self._parsed(text, path)
+
+    def _parsed(self, text: str, path: str) -> nodes.Template:
+        _check_renderer(text, path)
+        try:
+            return self._environment.parse(text, path, path)
+        except TemplateSyntaxError as error:
+            raise RuleError(str(error.message), path, error.lineno) from error
 
     def uses(self, text: str, path: str) -> Uses:
         """Return what a template expects to be there.
@@ -252,6 +264,11 @@ def _unknown(kind: type[nodes.Node], name: str, known: Mapping[str, Any]) -> str
     return f"unknown {kind.__name__.lower()} {name!r}{hint}"
 
 
+def is_fixed(text: str) -> bool:
+    """Say whether a file holds nothing of Jinja's, and so is the same for every event."""
+    return not any(mark in text for mark in _MARKS)
+
+
 def _check_renderer(text: str, path: str) -> None:
     first = text.partition("\n")[0].strip()
     if first.startswith("#!") and first[2:].strip() not in _RENDERERS:
@@ -288,8 +305,7 @@ class Template:
     @property
     def is_fixed(self) -> bool:
         """Whether the file holds nothing of Jinja's, and so is the same for every event."""
-        text = self._sources.texts[self._sources.root]
-        return not any(mark in text for mark in _MARKS)
+        return is_fixed(self._sources.texts[self._sources.root])
 
     def render(self, values: Mapping[str, Any]) -> str:
         """Return the text that the template makes of ``values``; errors as of `pieces`."""

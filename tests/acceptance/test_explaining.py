@@ -190,6 +190,49 @@ def test_traces_and_why_while_it_is_down(tmp_path):
     assert "my/answered" in system.run("trace", "hello").stdout
 
 
+def _write_good_rules(folder):
+    """Write a native rule, and a reactor file with an include and its map."""
+    (folder / "never.yaml").write_text(
+        "never:\n  on: nv/*\n  when: data.n > 3\n  do: [{event: out/never}]\n"
+    )
+    (folder / "part.sls").write_text("a: {runner.test.arg: [{args: [{n: 1}]}]}\n")
+    (folder / "salt.sls").write_text("{% include 'part.sls' %}\n")
+    (folder / "map.yaml").write_text("reactor: [{sl/*: salt.sls}]\n")
+
+
+def _states(system, what):
+    return {one["rule"]: one["state"] for one in _json(system, "why", what)["rules"]}
+
+
+def test_why_goes_by_the_rules_in_force_while_their_files_are_broken(tmp_path):
+    """The last good versions are the running reactor's alone; ``why`` and a dry run have them."""
+    with running(tmp_path) as system:
+        folder = system.config / "rules"
+        _write_good_rules(folder)
+        wait_until(lambda: len(_json(system, "rules")["rules"]) == 2)
+        seq = system.fire("nv/0", {"n": 9})
+        system.expect("reactor/reaction/never/done", seq)
+        for name in ("never.yaml", "salt.sls"):
+            (folder / name).write_text("x: [\n{% if %}\n")
+            error = system.expect("reactor/rules/error", seq, file=str(folder / name))
+            assert error.payload["kept"] is True
+        (folder / "part.sls").unlink()
+        assert _states(system, "nv/new") == {"never": "would match"}
+        assert _states(system, "sl/new") == {"salt": "would match"}
+        told = system.run("why", str(seq)).stdout
+        assert "never: ok" in told
+        assert "no rule file" not in told
+        assert told.count("its last good version is in force") == 2
+        last = system.fire("nv/1", {"n": 8})
+        system.expect("reactor/reaction/never/done", last)
+        assert _json(system, "why", "nv/1")["rules"][0]["conditions"]
+        line = ("--since", str(seq), "--rule", "never", "--dry-run")
+        assert "out/never" in system.run("replay", *line).stdout
+    told = system.run("why", str(last)).stdout
+    assert "its file cannot be loaded now" in told
+    assert "last good version is in force" not in told
+
+
 def test_the_map_of_the_running_reactor(system, tmp_path):
     """An entry is in force at once, is listed, and can be taken out again."""
     file = tmp_path / "x.sls"
@@ -198,6 +241,7 @@ def test_the_map_of_the_running_reactor(system, tmp_path):
     assert "added" in system.run("run", "reactor.add", "map/x", str(file)).stdout
     system.expect("reactor/rules/reloaded", before)
     assert str(file) in system.run("run", "reactor.list").stdout
+    assert "x: would match" in system.run("why", "map/x").stdout
     seq = system.fire("map/x", {"n": 1})
     system.expect("reactor/reaction/x/done", seq)
     before = system.events()[-1].seq

@@ -100,3 +100,32 @@ def test_a_console_that_is_killed_comes_back(tmp_path):
 
 def _shows(system: System, text: str) -> bool:
     return text in system.log.read_text()
+
+
+def test_reactor_files_that_no_map_names_are_told(tmp_path):
+    """On the terminal, in the log and in ``rules``, until a map names them; then they react."""
+    folder = tmp_path / "salt"
+    folder.mkdir()
+    (folder / "one.sls").write_text("a: {runner.test.ping: []}\n")
+    told = f"{folder}: nothing reacts by a reactor file here (one.sls)"
+    system = System(tmp_path, ["--rules", str(folder)])
+    try:
+        system.wait_ready()
+        system.expect("reactor/rules/warning", file=str(folder))
+        wait_until(lambda: f"! {told}" in system.log.read_text())
+        log = system.config / "log" / "up.log"
+        assert log.read_text().count(told) == 1
+        assert told in system.run("rules").stderr
+        assert told in system.run("why", "my/tag").stdout
+        seq = system.fire("my/mark", {})
+        (folder / "map.yaml").write_text("reactor: [{my/tag: one.sls}]\n")
+        system.expect("reactor/rules/reloaded", seq, rules=1)
+        assert told not in system.run("rules").stderr
+        seq = system.fire("my/tag", {})
+        system.expect("reactor/reaction/one/done", seq)
+        (folder / "two.sls").write_text("")
+        system.expect("reactor/rules/warning", seq)
+        system.stop()
+    finally:
+        system.kill()
+    assert log.read_text().count(told) == 1

@@ -136,7 +136,18 @@ class TestProgram:
         assert text in result.stderr
 
     @pytest.mark.parametrize(
-        "args", [["key"], ["key", "accept", "x"], ["token", "create"], ["user", "list"], ["check"]]
+        "args",
+        [
+            ["key"],
+            ["key", "accept", "x"],
+            ["token", "create"],
+            ["user", "list"],
+            ["check"],
+            ["why", "a/b"],
+            ["why", "7"],
+            ["trace"],
+            ["replay", "--since", "1", "--dry-run"],
+        ],
     )
     def test_nothing_is_begun_where_there_is_no_configuration(self, args, tmp_path, monkeypatch):
         """In a folder where nothing is, a command that keeps things says so and makes nothing."""

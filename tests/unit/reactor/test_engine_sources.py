@@ -73,6 +73,16 @@ def test_a_broken_configuration_keeps_the_rules_and_their_version(config):
     assert (mended.problems, mended.version) == ((), 1)
 
 
+def test_a_configuration_that_nothing_acts_by_is_not_kept(config):
+    """A command that reads it while no reactor runs cannot say that anything stays in force."""
+    opts = master_config(config)
+    _write(config / "master.d/z.conf", "reactor: 5\n")
+    [problem] = ConfiguredRules(opts, in_force=False).load().problems
+    assert not problem.kept
+    [problem] = ConfiguredRules(opts).load().problems
+    assert problem.kept
+
+
 def test_what_a_file_names_in_vain_is_said_with_its_line(config):
     """Entries are counted over the files, in the order in which they are joined."""
     (config / "master").write_text("rules:\n  - one.yaml\n  - nope.yaml\n")

@@ -277,18 +277,55 @@ def test_check_knows_the_modules_that_minions_get(folder):
     assert "warning: a.do[0].local: no function 'site.deplyo': did you mean site.deploy?" in told
 
 
-def test_check_of_a_folder_names_reactor_files_that_nothing_reads(folder):
-    """A folder of Salt's files alone is not checked by its name, and that is said."""
-    (folder / "one.sls").write_text("{% if %}")
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: 1\n{% if %}", "one.sls:2:1: error: Expected an expression"),
+        ("a:\n  - [\n", "one.sls:3: error: "),
+        (b"a: \xff", "one.sls:1:1: error: is no UTF-8 text"),
+    ],
+)
+def test_check_of_a_folder_finds_broken_reactor_files(folder, text, told):
+    """Also where no map names them: Jinja's syntax, and YAML's of a file without any Jinja."""
+    place = folder / "salt" / "below"
+    place.mkdir(parents=True)
+    (place / "one.sls").write_bytes(text if isinstance(text, bytes) else text.encode())
+    ended = run("check", folder / "salt")
+    assert ended.exit_code == 1
+    assert ended.stdout.startswith(f"{place}/{told}")
+    ended = run("check", "--json", folder / "salt")
+    assert (ended.exit_code, len(json.loads(ended.stdout)["problems"])) == (1, 1)
+
+
+def test_check_of_a_folder_says_what_it_leaves_out(folder):
+    """A folder of Salt's files may hold states too, and their map may be elsewhere."""
+    (folder / "one.sls").write_text("nginx: {pkg.installed: []}\n{{ pillar.x | no_such }}\n")
     ended = run("check", folder)
-    assert ended.exit_code == 0
-    assert (
-        f"1 reactor file (*.sls) in {folder} that no map there names was not read" in ended.stderr
-    )
+    assert (ended.exit_code, ended.stdout) == (0, "1 rule, no problems\n")
+    assert f"of 1 reactor file (*.sls) in {folder} that no map there names only" in ended.stderr
+    assert f"as in 'reactor check {folder}/one.sls'" in ended.stderr
     (folder / "map.yaml").write_text("reactor: [{x: one.sls}]")
     ended = run("check", folder / "conf" / "..")
     assert ended.exit_code == 1
-    assert "not read" not in ended.stderr
+    assert "only the syntax" not in ended.stderr
+
+
+def test_check_of_the_configuration_warns_of_reactor_files_that_no_map_names(folder):
+    """Nothing reacts by them; named in the master's own map, they are as any other."""
+    rules = folder / "conf" / "rules"
+    rules.mkdir()
+    (rules / "one.sls").write_text("a: {runner.test.ping: []}\n")
+    (folder / "conf" / "master").write_text("rules: [rules]\n")
+    ended = run("check")
+    assert (ended.exit_code, ended.stderr) == (0, "")
+    assert ended.stdout.startswith(f"{rules}: warning: nothing reacts by a reactor file here")
+    assert "0 rules, no problems, 1 warning" in ended.stdout
+    assert run("check", "--strict").exit_code == 1
+    (folder / "conf" / "master").write_text("rules: [rules]\nreactor: [{x/*: rules/one.sls}]\n")
+    assert run("check").stdout == "1 rule, no problems\n"
+    (folder / "conf" / "master").write_text("rules: [rules]\n")
+    (rules / "one.sls").write_text("a: [\n")
+    assert run("check").exit_code == 1
 
 
 STEPS = """

@@ -131,6 +131,36 @@ def test_a_map_in_a_file(folder):
     assert problem.startswith("r/map.yaml:5: reactor: *: 'react/nope.sls': there is no such file")
 
 
+def test_reactor_files_that_no_map_names(folder):
+    """A warning for their folder, until a map names them; what those include is named too."""
+    folder.write("r/below/one.sls", "{% include 'part.sls' %}")
+    folder.write("r/below/part.sls", "a: {runner.x.one: []}")
+    folder.write("r/.hidden/two.sls", "")
+    rules = folder.rule_set(rules=["r"])
+    first = rules.load()
+    assert (first.rules, first.problems) == ((), ())
+    [warning] = first.warnings
+    told = f"{folder.path}/r: nothing reacts by 2 reactor files here (below/one.sls, below/part.sls)"
+    assert str(warning).startswith(told)
+    assert rules.load(first).same_as(first)
+    folder.write("r/map.yaml", "reactor: [{x: below/one.sls}]\n")
+    second = rules.load(first)
+    assert (_names(second), second.warnings) == (["one"], ())
+    (folder.path / "r/map.yaml").unlink()
+    assert rules.load(second).warnings == (warning,)
+
+
+def test_a_new_reactor_file_alone_is_news(folder):
+    """So that whoever saves one where the reactor runs is told that it needs a map."""
+    folder.rule("r/a.yaml", "a")
+    rules = folder.rule_set(rules=["r"])
+    before = rules.load()
+    folder.write("r/one.sls", "")
+    after = rules.load(before)
+    assert not after.same_as(before)
+    assert after.version == before.version + 1
+
+
 def test_the_map_of_the_configuration(folder):
     """Before the files of rules; relative to the configuration; salt:// under the roots."""
     folder.write("one.sls", "a: {runner.x.one: []}")
