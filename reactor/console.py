@@ -296,8 +296,6 @@ def banner(facts: Facts, rules: Mapping[str, Any], paint: Paint) -> list[str]:
     lines = [paint(head, "bold")]
     lines += [f"  {paint(f'{name:<8}', 'dim')}{safe(text)}" for name, text in rows.items()]
     lines += [problem_line(_mapping(problem), paint) for problem in problems]
-    warnings = map(_mapping, _items(rules.get("warnings")))
-    lines += [problem_line(warning, paint, "yellow") for warning in warnings]
     return [*lines, ""]
 
 

@@ -129,3 +129,4 @@ def test_reactor_files_that_no_map_names_are_told(tmp_path):
     finally:
         system.kill()
     assert log.read_text().count(told) == 1
+    assert system.log.read_text().count(told) == 1

@@ -135,6 +135,12 @@ class TestNarrator:
         (line,) = Narrator().lines(event("reactor/rules/error", data))
         assert line.strip() == ("! /r/a.yaml:3: no such key (the last good version stays in force)")
 
+    def test_a_warning(self):
+        """What may be wrong is told with its place, and not as an error."""
+        data = {"source": "r", "message": "nothing reacts by a reactor file here"}
+        (line,) = Narrator(coloured).lines(event("reactor/rules/warning", data))
+        assert line.strip() == "\x1b[33m! r: nothing reacts by a reactor file here\x1b[0m"
+
     def test_long_data_is_cut_to_the_width(self):
         """No line is wider than the terminal."""
         (line,) = Narrator(width=60).lines(event("my/tag", {"text": "x" * 500}))

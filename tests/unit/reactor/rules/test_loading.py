@@ -140,7 +140,9 @@ def test_reactor_files_that_no_map_names(folder):
     first = rules.load()
     assert (first.rules, first.problems) == ((), ())
     [warning] = first.warnings
-    told = f"{folder.path}/r: nothing reacts by 2 reactor files here (below/one.sls, below/part.sls)"
+    told = (
+        f"{folder.path}/r: nothing reacts by 2 reactor files here (below/one.sls, below/part.sls)"
+    )
     assert str(warning).startswith(told)
     assert rules.load(first).same_as(first)
     folder.write("r/map.yaml", "reactor: [{x: below/one.sls}]\n")
