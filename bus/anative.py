@@ -86,8 +86,10 @@ class AsyncConnection:
         trace: TracebackType | None,
     ) -> None:
         async with self._turn:
-            await self._all_listen()
-            await self._run(self.connection.close)
+            try:
+                await self._all_listen()  # so that what opens is closed too
+            finally:
+                await self._run(self.connection.close)
 
     async def fire(self, tag: str, data: Mapping[str, Any], timeout: float | None = None) -> int:
         """`Connection.fire`; what `listen` was called for before hears it."""

@@ -239,7 +239,6 @@ class SaltEvent:
         """
         del auto_reconnect
         matches = self._matcher(tag, match_type)
-        self._after_fork()
         found = self._from_cache(matches) or self._receive(matches, _seconds(wait, no_block))
         if found is None:
             return None
@@ -301,6 +300,7 @@ class SaltEvent:
     def _from_cache(self, matches: Matcher) -> tuple[str, dict[str, Any]] | None:
         for place, event in enumerate(self._cached):
             if matches(event[0]):
+                self._after_fork()
                 del self._cached[place]
                 return event
         return None
