@@ -110,7 +110,7 @@ def test_a_minions_reactor_is_asked_as_the_masters_is(system):
     of_minion = ("--node", "minion", "--json")
     _ask(system, "my/once", {"n": 1}, "reactor/reaction/once/done")
     _ask(system, "my/local", {}, "reactor/reaction/not_here/failed")
-    nothing = dict.fromkeys(("rules", "problems", "warnings", "switches"), [])
+    nothing = {key: [] for key in ("rules", "problems", "warnings", "switches")}
     assert _ran(system, "rules") == {**nothing, "version": 1}
     names = [rule["name"] for rule in _ran(system, "rules", *of_minion)["rules"]]
     assert {"answer", "once", "salted"} < set(names)
