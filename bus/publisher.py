@@ -264,6 +264,10 @@ class Publisher:
             error.kept = pipeline.kept
             pipeline.abandon()
             raise
+        except Exception:
+            pipeline.settle()  # an error of the caller's own: what came before it is kept
+            self._break_off(before)
+            raise
         except BaseException:
             self._break_off(before)
             raise
@@ -477,7 +481,7 @@ def _batches(events: Iterable[bytes]) -> Iterable[list[bytes]]:
                 batch, size = [], 0
             batch.append(event)
             size += len(event)
-    except BusError:
+    except Exception:  # whose ever it is, what came before it is good
         if batch:
             yield batch
         raise

@@ -113,6 +113,21 @@ def test_since_a_number(events):
     assert listening.lost == 0
 
 
+def test_what_came_before_an_error_of_the_callers_is_kept(events):
+    """All of it, and the connection is as good as before."""
+
+    def made():
+        for n in range(500):
+            yield "t/x", {"n": n}
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        events.fire_events(made())
+    events.fire("t/y", {})
+    numbers = [event.data.get("n") for event in events.listen("t/*", since=0, timeout=0.1)]
+    assert numbers == [*range(500), None]
+
+
 def test_since_a_time(events, bus_process):
     """A datetime, seconds since 1970, ISO 8601 text, or an age."""
     events.fire("before", {})
