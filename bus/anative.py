@@ -256,7 +256,7 @@ class AsyncListening:
             except asyncio.CancelledError:
                 raise
             except BaseException:
-                self._opening = None
+                self._opening = None  # whatever kept it from opening, the next use tries again
                 raise
         return self._listening
 

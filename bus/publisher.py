@@ -226,7 +226,7 @@ class Publisher:
         try:
             key = self.send(events, on_done=lambda seq, error: answers.append((seq, error)))
             self.wait(lambda: bool(answers), timeout)
-        except BaseException:
+        except BaseException:  # Ctrl-C, too
             self._break_off(before)
             raise
         self.abandon(*key)
@@ -268,7 +268,7 @@ class Publisher:
             pipeline.settle()  # an error of the caller's own: what came before it is kept
             self._break_off(before)
             raise
-        except BaseException:
+        except BaseException:  # Ctrl-C: it is not to wait for what is under way
             self._break_off(before)
             raise
         pipeline.abandon()

@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
 from bus import endpoints, rpc
 from bus.broker import process as broker_process
@@ -176,6 +178,27 @@ def free_ports(count):
         for each in found:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in found]
+
+
+@contextlib.contextmanager
+def answering(server):
+    """Have a thread answer the calls of an `rpc.Server`, which stays open after it."""
+    ended = threading.Event()
+    poller = zmq.Poller()
+    poller.register(server.socket, zmq.POLLIN)
+
+    def serve():
+        while not ended.is_set():
+            if poller.poll(20):
+                server.handle()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield server
+    finally:
+        ended.set()
+        thread.join(10)
 
 
 def on_ports(opts):

@@ -9,13 +9,12 @@ import threading
 import time
 
 import pytest
-import zmq
 
 import bus
 from bus import rpc
 from bus.complaints import Complaints
 from bus.event import get_event
-from tests.support import on_ports, running_bus, wait_for
+from tests.support import answering, on_ports, running_bus, wait_for
 
 ROUNDS = 200
 """How often each thing is interrupted."""
@@ -81,36 +80,15 @@ def _interrupted(act, delay):
     return is_struck
 
 
-@contextlib.contextmanager
-def _echoing(address):
-    """Run a server that returns what it is given, in a thread."""
-    complaints, ended = Complaints(), threading.Event()
-    server = rpc.open_server(address, {"echo": lambda params: params}, complaints)
-    poller = zmq.Poller()
-    poller.register(server.socket, zmq.POLLIN)
-
-    def serve():
-        while not ended.is_set():
-            if poller.poll(20):
-                server.handle()
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield complaints
-    finally:
-        ended.set()
-        thread.join()
-        server.close()
-
-
 @pytest.mark.parametrize("kind", ["line", "ipc"])
 def test_a_question(place, interrupt, kind):
     """The next one is understood, and has its own answer."""
     address = f"{kind}://{place}/echo.ipc"
     numbers = itertools.count()
+    complaints = Complaints()
     with (
-        _echoing(address) as complaints,
+        contextlib.closing(rpc.open_server(address, {"echo": dict}, complaints)) as server,
+        answering(server),
         contextlib.closing(rpc.open_connection(address)) as connection,
     ):
 

@@ -23,7 +23,7 @@ from bus.errors import (
     RemoteError,
 )
 from bus.sockets import connect
-from tests.support import wait_for
+from tests.support import answering, wait_for
 
 
 def _fail(error):
@@ -56,27 +56,6 @@ def zeromq(place):
     return f"ipc://{place}/rpc.ipc"
 
 
-@contextlib.contextmanager
-def _serving(made):
-    """Answer calls in a thread; the server stays open after it."""
-    ended = threading.Event()
-    poller = zmq.Poller()
-    poller.register(made.socket, zmq.POLLIN)
-
-    def serve():
-        while not ended.is_set():
-            if poller.poll(20):
-                made.handle()
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield made
-    finally:
-        ended.set()
-        thread.join(10)
-
-
 @pytest.fixture
 def complaints():
     """What the server complains of."""
@@ -87,7 +66,7 @@ def complaints():
 def server(address, complaints):
     """A server in a thread."""
     made = rpc.open_server(address, _METHODS, complaints=complaints)
-    with _serving(made):
+    with answering(made):
         yield made
     made.close()
 
@@ -118,7 +97,7 @@ def test_malformed_calls_end_nothing(zeromq, complaints):
     """They are counted and get no answer; fires are none of this server's business."""
     made = rpc.open_server(zeromq, _METHODS, complaints)
     dealer = connect(zmq.DEALER, zeromq)
-    with _serving(made):
+    with answering(made):
         for parts in ([b""], [b"C", b"i", b"\xc1"], [b"x"] * 9, [wire.pack_event("t", {})]):
             dealer.send_multipart(parts)
         assert rpc.call(zeromq, "echo", {"still": "there"}) == {"still": "there"}
@@ -132,7 +111,7 @@ def test_malformed_messages_end_nothing(line, place, complaints):
     """On the direct line what is no message ends its connection, and nobody else's."""
     made = rpc.open_server(line, _METHODS, complaints)
     event = frames.fire(b"somebody", 1, 1, wire.pack([wire.pack_event("t", {})]))
-    with _serving(made), contextlib.closing(rpc.open_connection(line)) as kept:
+    with answering(made), contextlib.closing(rpc.open_connection(line)) as kept:
         assert kept.call("echo", {"n": 1}) == {"n": 1}
         with socket.socket(socket.AF_UNIX) as rude:
             rude.connect(str(place / "rpc.ipc"))
@@ -190,7 +169,7 @@ def test_one_that_was_killed_and_comes_back_is_waited_for(address, place):
     asking = threading.Thread(target=lambda: answers.append(rpc.call(address, "echo", {"n": 1})))
     asking.start()
     made = rpc.open_server(address, _METHODS)
-    with _serving(made):
+    with answering(made):
         asking.join(10)
     made.close()
     assert answers == [{"n": 1}]
@@ -272,7 +251,7 @@ def test_a_kept_connection_outlives_its_server(address):
         with pytest.raises(NotRunningError):
             connection.call("echo")
         made = rpc.open_server(address, _METHODS)
-        with _serving(made):
+        with answering(made):
             assert connection.call("echo", {"a": 1}) == {"a": 1}
         made.close()
 
@@ -283,7 +262,7 @@ def test_a_late_answer_is_not_taken_for_another(address):
     connection = rpc.open_connection(address)
     with pytest.raises(AnswerTimeoutError):
         connection.call("echo", {"n": 1}, timeout=1)
-    with _serving(server):
+    with answering(server):
         assert connection.call("echo", {"n": 2}) == {"n": 2}
     connection.close()
     server.close()
@@ -305,7 +284,7 @@ def test_a_large_answer_to_one_who_reads_slowly(address, server):
 def test_a_question_that_is_too_large(line, complaints):
     """The server hangs up on who asks it, says so, and serves others."""
     made = rpc.open_server(line, _METHODS, complaints)
-    with _serving(made):
+    with answering(made):
         with pytest.raises(NotRunningError, match="hung up before it answered"):
             rpc.call(line, "echo", {"x": b"y" * (9 << 20)})
         assert rpc.call(line, "echo", {"a": 1}) == {"a": 1}
@@ -351,7 +330,7 @@ def test_a_caller_asks_at_once_who_is_back(line):
         caller.call("echo", {"n": number}, lambda value, _: answers.append(value))
     for _ in range(2):
         made = rpc.open_server(line, _METHODS)
-        with _serving(made):
+        with answering(made):
             wait_for(lambda: caller.tick() or caller.handle() or not caller.pending)
         made.close()
         caller.call("echo", {"n": "late"}, lambda value, _: answers.append(value))
